@@ -1,0 +1,10 @@
+"""Time as a port: agents read a clock and ask for timers, and never sleep by themselves.
+
+``VirtualClock`` and ``VirtualTimers`` are what a replay and the tests run on: time moves only when the driver
+moves it, so that one seed gives one run.
+"""
+
+from tradingbot_agents.clock.port import Clock, TimerHandle, TimerHandler, Timers
+from tradingbot_agents.clock.virtual import VirtualClock, VirtualTimers
+
+__all__ = ["Clock", "TimerHandle", "TimerHandler", "Timers", "VirtualClock", "VirtualTimers"]

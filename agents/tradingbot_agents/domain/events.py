@@ -1,0 +1,286 @@
+"""The events: names and fields are an interface that people, logs, metrics and the reality check read.
+
+One list, here. ``EVENTS`` maps each name to its type; ``durable`` ones are also rows in the ledger, because
+logs rotate.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import msgspec
+
+from tradingbot_agents.domain.values import Leg, Side
+
+
+class Reason(StrEnum):
+    """Why a trade was refused. Codes are stable."""
+
+    INSUFFICIENT_AVAILABLE_BALANCE = "insufficient_available_balance"
+    INSUFFICIENT_BASE_BALANCE = "insufficient_base_balance"
+    BELOW_MINIMUM_NOTIONAL = "below_minimum_notional"
+    BELOW_MINIMUM_AMOUNT = "below_minimum_amount"
+    ABOVE_MAXIMUM_AMOUNT = "above_maximum_amount"
+    ABOVE_MAXIMUM_NOTIONAL = "above_maximum_notional"
+    EXIT_NOT_SELLABLE = "exit_not_sellable"
+    """After fees and a move to the stop, what is left could not be sold."""
+    SYMBOL_NOT_TRADING = "symbol_not_trading"
+    NO_FRESH_PRICE = "no_fresh_price"
+    PROTECTION_ACTIVE = "protection_active"
+    STALE_INTENT = "stale_intent"
+    DUPLICATE_INTENT = "duplicate_intent"
+    NOT_TRADABLE_STATE = "not_tradable_state"
+    POSITION_ALREADY_OPEN = "position_already_open"
+    MAX_OPEN_POSITIONS = "max_open_positions"
+    NO_EDGE = "no_edge"
+    """The sizing (Kelly) says to bet nothing."""
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    SEVERE = "severe"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    name: ClassVar[str]
+    severity: ClassVar[Severity] = Severity.INFO
+    durable: ClassVar[bool] = True
+
+    at: datetime
+    agent: str
+    correlation_id: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The event's own fields, JSON-able: decimals as strings, times ISO 8601."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+
+class TradeApproved(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "trade_approved"
+    durable: ClassVar[bool] = False
+    """Not a row of its own: the decision is one."""
+
+    symbol: str
+    side: Side
+    confidence: Decimal
+    client_order_id: str | None
+    amount: Decimal | None
+    limit_price: Decimal | None
+    reserved: Decimal | None
+    available_after: Decimal | None
+
+
+class TradeRejected(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "trade_rejected"
+    durable: ClassVar[bool] = False
+
+    symbol: str
+    side: Side
+    reason: Reason
+    detail: str
+    confidence: Decimal
+
+
+class PriceFallbackUsed(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "price_fallback_used"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    source: str
+    """The step that answered: ``bus``, ``ticker`` or ``none``."""
+    why: str
+
+
+class OrderUnresolved(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "order_unresolved"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    client_order_id: str
+    symbol: str
+    why: str
+
+
+class OrderResolved(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "order_resolved"
+
+    client_order_id: str
+    symbol: str
+    state: str
+
+
+class OrderReappeared(Event, frozen=True, kw_only=True):
+    """The exchange has an order that it had said it never had."""
+
+    name: ClassVar[str] = "order_reappeared"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    client_order_id: str
+    symbol: str
+
+
+class OrderRejected(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "order_rejected"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    client_order_id: str
+    symbol: str
+    leg: Leg
+    why: str
+
+
+class FillBooked(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "fill_booked"
+    durable: ClassVar[bool] = False
+
+    client_order_id: str
+    exchange_trade_id: str
+    symbol: str
+    side: Side
+    leg: Leg
+    amount: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_asset: str | None
+
+
+class TradeClosed(Event, frozen=True, kw_only=True):
+    """A round trip ended: the position is flat, or what is left is dust."""
+
+    name: ClassVar[str] = "trade_closed"
+    durable: ClassVar[bool] = False
+
+    trade_id: str
+    symbol: str
+    leg: Leg
+    profit: Decimal
+
+
+class Overdrawn(Event, frozen=True, kw_only=True):
+    """A fill or fee was booked below zero: it happened on the exchange, so the books say it."""
+
+    name: ClassVar[str] = "overdrawn"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    asset: str
+    total: Decimal
+
+
+class OutsideMovementBooked(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "outside_movement_booked"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    asset: str
+    amount: Decimal
+
+
+class FencedOff(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "fenced_off"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    role: str
+    epoch: int
+
+
+class FeedStale(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "feed_stale"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    last_candle: datetime | None
+    age_seconds: float | None
+
+
+class FeedRecovered(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "feed_recovered"
+
+    symbol: str
+    silent_seconds: float
+
+
+class CandleGap(Event, frozen=True, kw_only=True):
+    """Candles are missing and the exchange has none to back-fill with."""
+
+    name: ClassVar[str] = "candle_gap"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    after: datetime
+    before: datetime
+    missing: int
+
+
+class CandleRefused(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "candle_refused"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    open_time: datetime
+    why: str
+
+
+class PositionUnprotected(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "position_unprotected"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    why: str
+
+
+class PositionProtected(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "position_protected"
+
+    symbol: str
+    stop_price: Decimal
+    unprotected_seconds: float
+
+
+class PositionDust(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "position_dust"
+
+    symbol: str
+    amount: Decimal
+
+
+class ProtectionTriggered(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "protection_triggered"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    protection: str
+    symbol: str | None
+    until: datetime | None
+    detail: str
+
+
+class StateChanged(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "state_changed"
+
+    previous: str
+    state: str
+    why: str
+
+
+class AgentRestarted(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "agent_restarted"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    restarted: str
+    attempt: int
+    error: str
+
+
+class MessageDeadLettered(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "message_dead_lettered"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    queue: str
+    message_id: str
+    why: str
+
+
+EVENTS: dict[str, type[Event]] = {event.name: event for event in Event.__subclasses__()}
+"""Every event by its name."""

@@ -1,0 +1,37 @@
+"""The exchange: one port for market data, one for trading, and a simulated exchange that behaves like a real one."""
+
+from tradingbot_agents.exchange.port import (
+    Ambiguous,
+    CancelRefused,
+    Capabilities,
+    ExchangeBalance,
+    ExchangeError,
+    ExchangeOrder,
+    ExchangeOrderState,
+    ExchangeTrade,
+    InsufficientFunds,
+    MarketFeed,
+    OrderRejected,
+    OrderRequest,
+    RateLimited,
+    Ticker,
+    TradingVenue,
+)
+
+__all__ = [
+    "Ambiguous",
+    "CancelRefused",
+    "Capabilities",
+    "ExchangeBalance",
+    "ExchangeError",
+    "ExchangeOrder",
+    "ExchangeOrderState",
+    "ExchangeTrade",
+    "InsufficientFunds",
+    "MarketFeed",
+    "OrderRejected",
+    "OrderRequest",
+    "RateLimited",
+    "Ticker",
+    "TradingVenue",
+]

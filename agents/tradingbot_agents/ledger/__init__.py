@@ -1,0 +1,1 @@
+"""The ledger: the one authority over an account's balance, in PostgreSQL."""

@@ -1,0 +1,456 @@
+"""What the ledger promises: bookkeeping, reservations that cannot overcommit, and fencing of old processes.
+
+- ``total`` of an asset is always the sum of its entries; every entry has a cause.
+- ``available = total - reserved - outside_holds``. A reservation binds new orders, never bookings: a fill or
+  a fee is always booked, even below zero.
+- Every statement that reserves, claims, cancels or moves a stop carries the caller's epoch; a stale one is
+  refused with ``Fenced``, and nothing is changed.
+- Every state change is one transaction, and the messages it causes are rows of the outbox in that transaction.
+- Every call may be repeated: ids are deterministic, and what was done already is answered, not done again.
+
+An instance is bound to one account and one bot. All bots of an account are serialised by the account's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from tradingbot_agents.domain.events import Event, Reason
+from tradingbot_agents.domain.fills import Fill
+from tradingbot_agents.domain.messages import Message
+from tradingbot_agents.domain.orders import Order, OrderState, Reservation
+from tradingbot_agents.domain.position import Position
+from tradingbot_agents.domain.values import BotState, Leg, Mode, OrderType, Side, TimeInForce
+
+
+class AccountKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two accounts different: paper totals never mix with real money."""
+
+    mode: Mode
+    exchange: str
+    endpoint: str
+    """Empty: the exchange's own."""
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.mode.value, self.exchange, self.endpoint, self.name) if part)
+
+
+class Role(StrEnum):
+    RISK = "risk"
+    EXECUTION = "execution"
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """The right to write for (account, bot, role); a newer one ends it."""
+
+    role: Role
+    number: int
+
+
+class LedgerError(Exception):
+    """Base of what the ledger refuses."""
+
+
+class Fenced(LedgerError):
+    """A newer process of the same bot and role has taken over: this one must stop."""
+
+    def __init__(self, epoch: Epoch, current: int) -> None:
+        super().__init__(
+            f"{epoch.role.value} epoch {epoch.number} is fenced off by epoch {current}: a newer process of this bot runs"
+        )
+        self.epoch = epoch
+        self.current = current
+
+
+class LedgerUnavailable(LedgerError):
+    """The database can not be reached now. What was in flight may or may not be committed: repeat the call."""
+
+
+class HoldExceeded(LedgerError):
+    """An exit leg would sell more than the position has left after its other live legs."""
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    asset: str
+    total: Decimal
+    reserved: Decimal
+    outside_holds: Decimal
+
+    @property
+    def available(self) -> Decimal:
+        return self.total - self.reserved - self.outside_holds
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True):
+    """A holding that was on the account at the start and becomes this bot's position, at a dated price."""
+
+    symbol: str
+    amount: Decimal
+    price: Decimal
+
+
+class EntryProposal(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that risk would approve, if the money is there. All decisions but that one are made."""
+
+    intent_id: str
+    client_order_id: str
+    symbol: str
+    confidence: Decimal
+    amount: Decimal
+    limit_price: Decimal
+    reserve_asset: str
+    reserve_amount: Decimal
+    """The whole budget: at least ``amount * limit_price`` and its fee in the worst currency."""
+    stop_price: Decimal | None
+    target_price: Decimal | None
+    indicators: tuple[str, ...]
+    correlation_id: str
+    at: datetime
+    expires_at: datetime
+    max_open_positions: int | None
+    message: Message
+    """Goes to the outbox when it is approved."""
+
+
+class Outcome(StrEnum):
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided of an intent, for ever."""
+
+    intent_id: str
+    symbol: str
+    side: Side
+    outcome: Outcome
+    reason: Reason | None
+    detail: str
+    confidence: Decimal
+    client_order_id: str | None
+    reserved: Decimal | None
+    available_after: Decimal | None
+    """Of the reserve asset, after this decision (also for a refusal, when it was asked for)."""
+    at: datetime
+    new: bool = True
+    """``False``: it had been decided before, and nothing was changed now."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Risk refused an intent before it came to the money."""
+
+    intent_id: str
+    symbol: str
+    side: Side
+    reason: Reason
+    detail: str
+    confidence: Decimal
+    correlation_id: str
+    at: datetime
+
+
+class ExitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Sell the whole position of ``symbol``. Execution takes it over from its stop and sells the rest."""
+
+    cause: str
+    """The intent id, or for execution's own exits the trade id."""
+    symbol: str
+    leg: Leg
+    """EXIT, STOP (a watched stop), TARGET or FLATTEN."""
+    reason: str
+    confidence: Decimal
+    correlation_id: str
+    at: datetime
+    message: Message | None
+    """Goes to the outbox when it is approved (``None``: the caller is execution itself)."""
+
+
+class LegProposal(msgspec.Struct, frozen=True, kw_only=True):
+    """An exit order that execution is about to send: it starts in ``submitting``."""
+
+    client_order_id: str
+    symbol: str
+    leg: Leg
+    type: OrderType
+    time_in_force: TimeInForce
+    amount: Decimal
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    cause: str
+    attempt: int
+    correlation_id: str
+    at: datetime
+
+
+class Booking(msgspec.Struct, frozen=True, kw_only=True):
+    """What booking fills changed."""
+
+    order: Order
+    position: Position
+    new_fills: tuple[Fill, ...]
+    """Those that had not been booked before."""
+    closed_trade: Trade | None
+    """The round trip that ended with it."""
+    overdrawn: tuple[Balance, ...]
+    """Assets whose total is below zero now: a severe alert."""
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished round trip. ``profit`` and ``fees`` in quote currency, fees taken off the profit."""
+
+    trade_id: str
+    symbol: str
+    opened_at: datetime
+    closed_at: datetime
+    bought: Decimal
+    cost: Decimal
+    """What was paid for ``bought``, fees included."""
+    profit: Decimal
+    fees: Decimal
+    leg: Leg
+    """What closed it."""
+    indicators: tuple[str, ...]
+
+
+class Performance(msgspec.Struct, frozen=True):
+    """How often trades that an indicator supported won or lost."""
+
+    indicator: str
+    wins: int
+    losses: int
+
+
+class EquityPoint(msgspec.Struct, frozen=True):
+    at: datetime
+    equity: Decimal
+    """Of this bot's account in quote currency, less outside movements."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the books."""
+
+    number: int
+    asset: str
+    amount: Decimal
+    kind: str
+    """``opening``, ``fill``, ``fee``, ``outside`` or ``reversal``."""
+    cause: str
+    at: datetime
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    number: int
+    message: Message
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A restriction that a check or a person put on the bot, released by a person."""
+
+    state: BotState
+    reason: str
+    by: str
+    at: datetime
+
+
+class Invariant(msgspec.Struct, frozen=True, kw_only=True):
+    """One invariant, checked now. ``violations`` says in words what breaks it; empty: it holds."""
+
+    name: str
+    protects: str
+    violations: tuple[str, ...]
+
+
+class Ledger(Protocol):
+    # --- the account -----------------------------------------------------------------------------------
+
+    async def open_account(self, opening: Mapping[str, Decimal], adopt: Sequence[Adoption], at: datetime) -> bool:
+        """Write the opening snapshot, once for ever; ``False`` when the account was open already.
+
+        Holdings that are neither the quote currency nor adopted are entries as well, and outside holds: they
+        are in ``total`` and never available.
+        """
+        ...
+
+    async def raise_epoch(self, role: Role, at: datetime) -> Epoch:
+        """Fence off the older process of this bot and role. Also creates the bot's row."""
+        ...
+
+    # --- risk ------------------------------------------------------------------------------------------
+
+    async def reserve(self, epoch: Epoch, proposal: EntryProposal) -> Decision:
+        """One transaction in one round trip: decision, order (``approved``), reservation, outbox.
+
+        Refused (and recorded) with ``insufficient_available_balance``, ``position_already_open`` (an open or
+        closing position of this bot in the symbol, or a live or approved entry), ``max_open_positions`` or
+        ``not_tradable_state`` (a hold in the ledger).
+        """
+        ...
+
+    async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
+        """The same for a ranked batch, best first, in one transaction and one round trip."""
+        ...
+
+    async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
+        """Record refusals; an intent that was decided before keeps its decision (``new`` is ``False``)."""
+        ...
+
+    async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
+        """Mark the position as ``closing``. Of risk: an intent's decision is recorded, and one without a
+        position is refused with ``insufficient_base_balance``. Of execution: no decision is recorded."""
+        ...
+
+    async def decision(self, intent_id: str) -> Decision | None: ...
+
+    # --- execution -------------------------------------------------------------------------------------
+
+    async def claim(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order | None:
+        """``approved → submitting``. ``None`` when it is not ``approved`` any more, or too old to be sent
+        (then it is denied with ``stale_intent`` and its reservation released)."""
+        ...
+
+    async def check_epoch(self, epoch: Epoch) -> None:
+        """Raises ``Fenced``. Execution asks right before it sends."""
+        ...
+
+    async def submit_leg(self, epoch: Epoch, proposal: LegProposal) -> Order:
+        """Write an exit order down as ``submitting``, raising the position's hold (and the base asset's
+        reserved) to cover it. Raises ``HoldExceeded`` when the live exit legs would exceed the position.
+        Repeated with the same id it returns the order as it is."""
+        ...
+
+    async def acknowledge(self, epoch: Epoch, client_order_id: str, exchange_order_id: str) -> Order:
+        """The exchange has it. From ``not_found`` this takes the order up again (``reappear``), and what is
+        left of its reservation is held again."""
+        ...
+
+    async def request_cancel(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order: ...
+
+    async def refuse_cancel(self, epoch: Epoch, client_order_id: str) -> Order: ...
+
+    async def lose_contact(self, epoch: Epoch, client_order_id: str, reason: str, at: datetime) -> Order: ...
+
+    async def deny(self, epoch: Epoch, client_order_id: str, reason: str, at: datetime) -> Order:
+        """Refused by us before it was sent: final, everything released."""
+        ...
+
+    async def not_found(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order:
+        """The exchange never had it: final, everything released."""
+        ...
+
+    async def book(
+        self,
+        client_order_id: str,
+        fills: Sequence[Fill],
+        final: OrderState | None,
+        at: datetime,
+        reason: str | None = None,
+    ) -> Booking:
+        """Book fills (each counted once by its trade id) and, with ``final`` (FILLED, CANCELLED or REJECTED),
+        end the order: balances, entries, reservation or exit hold, position, a finished trade with its
+        indicators' performance, and the execution report for the outbox, in one transaction.
+
+        Carries no epoch: what happened on the exchange is booked whoever tells it.
+        An entry's first fill opens the position with the stop and the target of its proposal.
+        A position that ends at zero is FLAT. It never becomes DUST by itself: see ``mark_dust``.
+        """
+        ...
+
+    async def mark_dust(self, epoch: Epoch, symbol: str, leg: Leg, at: datetime) -> Trade | None:
+        """What is left can not be sold: the position is DUST, its round trip is finished, ``closed`` by
+        ``leg``, and its hold released."""
+        ...
+
+    async def watch(self, epoch: Epoch, symbol: str, high_water: Decimal, stop_price: Decimal | None) -> None:
+        """Keep the trailing stop's high-water mark and the stop that it asks for now."""
+        ...
+
+    # --- outside ---------------------------------------------------------------------------------------
+
+    async def book_outside_movement(self, asset: str, amount: Decimal, cause: str, at: datetime) -> None:
+        """Money came or went that no order of ours explains. Counts neither as profit nor as drawdown."""
+        ...
+
+    async def set_outside_holds(self, holds: Mapping[str, Decimal]) -> None:
+        """What other people's open orders lock now, per asset."""
+        ...
+
+    # --- messages --------------------------------------------------------------------------------------
+
+    async def unpublished(self, role: Role, limit: int = 100) -> list[OutboxRow]:
+        """This bot's rows of one role that are not published yet, in order."""
+        ...
+
+    async def mark_published(self, numbers: Sequence[int]) -> None: ...
+
+    # --- holds, events, equity -------------------------------------------------------------------------
+
+    async def hold(self) -> Hold | None: ...
+
+    async def place_hold(self, hold: Hold) -> None: ...
+
+    async def release_hold(self) -> bool: ...
+
+    async def record_events(self, events: Sequence[Event]) -> None: ...
+
+    async def record_equity(self, point: EquityPoint) -> None: ...
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    async def balances(self) -> dict[str, Balance]: ...
+
+    async def positions(self) -> dict[str, Position]:
+        """Of this bot, by symbol; a symbol that was never traded is not in it."""
+        ...
+
+    async def orders_to_send(self) -> list[Order]:
+        """Approved entries, oldest first, that no message needs to announce."""
+        ...
+
+    async def live_orders(self) -> list[Order]:
+        """Orders that the exchange may have: submitting, open, cancelling, unresolved."""
+        ...
+
+    async def order(self, client_order_id: str) -> Order | None: ...
+
+    async def orders(self, limit: int | None = None) -> list[Order]:
+        """All orders, newest first."""
+        ...
+
+    async def reservations(self) -> list[Reservation]:
+        """Held ones of the whole account."""
+        ...
+
+    async def fills(self, limit: int | None = None) -> list[Fill]: ...
+
+    async def trades(self, since: datetime | None = None) -> list[Trade]:
+        """Finished round trips, oldest first."""
+        ...
+
+    async def decisions(self, limit: int | None = None) -> list[Decision]: ...
+
+    async def refusals(self) -> dict[str, int]:
+        """How many intents were refused, by reason."""
+        ...
+
+    async def performance(self) -> dict[str, Performance]: ...
+
+    async def equity(self, since: datetime | None = None) -> list[EquityPoint]: ...
+
+    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
+        """The sum of outside movements in quote currency, at the prices of their symbols' base assets."""
+        ...
+
+    async def entries(self, limit: int | None = None) -> list[Entry]: ...
+
+    async def invariants(self) -> list[Invariant]:
+        """The design's invariants, each checked against the rows as they are now."""
+        ...
+
+    async def close(self) -> None: ...

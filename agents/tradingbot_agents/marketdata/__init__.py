@@ -1,0 +1,5 @@
+"""Market history: where candles are kept and asked for. In memory here; InfluxDB in a cluster."""
+
+from tradingbot_agents.marketdata.port import CandleStore
+
+__all__ = ["CandleStore"]

@@ -1,0 +1,22 @@
+"""What a store of candles promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tradingbot_agents.domain.candle import Candle
+
+
+class CandleStore(Protocol):
+    async def write(self, candles: Sequence[Candle]) -> None:
+        """Keep the bars; one that is there already is replaced by itself."""
+        ...
+
+    async def last(self, symbol: str, timeframe: str) -> Candle | None:
+        """The newest bar, or ``None``."""
+        ...
+
+    async def latest(self, symbol: str, timeframe: str, limit: int) -> list[Candle]:
+        """The newest ``limit`` bars, oldest first."""
+        ...

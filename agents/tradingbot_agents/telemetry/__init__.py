@@ -1,0 +1,8 @@
+"""Structured events and logs: what happened, by name, with bot, agent and correlation id.
+
+Agents hand an ``Event`` to a ``Sink`` and do not care who reads it: a terminal, a JSON log, the ledger.
+"""
+
+from tradingbot_agents.telemetry.sink import FanOut, LogSink, MemorySink, Sink, configure_logging
+
+__all__ = ["FanOut", "LogSink", "MemorySink", "Sink", "configure_logging"]
