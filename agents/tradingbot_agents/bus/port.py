@@ -24,6 +24,9 @@ from tradingbot_agents.domain.messages import Message
 Handler = Callable[[Any], Awaitable[None]]
 """Takes one message of the queue's topics."""
 
+BatchHandler = Callable[[list[Any]], Awaitable[None]]
+"""Takes the messages of one window."""
+
 Responder = Callable[[Any], Awaitable[Message]]
 """Answers a request."""
 
@@ -69,17 +72,36 @@ class HandlerFailed(Exception):
         self.message_id = message_id
 
 
+class Unroutable(Exception):
+    """No queue is bound to the message's topic: published into nothing, it would be lost without a word."""
+
+    def __init__(self, topic: str, message_id: str) -> None:
+        super().__init__(
+            f"no queue is bound to topic {topic!r} of message {message_id}:"
+            " bind one in the topology, or ask with request()"
+        )
+        self.topic = topic
+        self.message_id = message_id
+
+
 class RequestTimedOut(Exception):
     """Nobody answered a request in time."""
 
 
 class Bus(Protocol):
     async def publish(self, message: Message) -> None:
-        """Hand over one message. On return the bus has it (confirmed), in every queue bound to its topic."""
+        """Hand over one message. On return the bus has it (confirmed), in every queue bound to its topic.
+        Raises ``Unroutable`` when there is none."""
         ...
 
     async def consume(self, queue: str, handler: Handler) -> None:
         """Attach the one consumer of a queue of the topology. Replaces an earlier consumer."""
+        ...
+
+    async def consume_batches(self, queue: str, handler: BatchHandler, window: timedelta) -> None:
+        """Like ``consume``, but the handler gets what came within ``window`` of the first message as one
+        list, in order, and all of it is acknowledged when it returns: nothing that waits is lost in a crash.
+        What it raises holds for each message of the batch."""
         ...
 
     async def respond(self, owner: str, topic: str, responder: Responder) -> None:

@@ -1,0 +1,1 @@
+"""The ``tradingbot`` command: words in, words out."""

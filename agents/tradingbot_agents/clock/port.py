@@ -35,7 +35,8 @@ class Timers(Protocol):
     def every(
         self, owner: str, interval: timedelta, handler: TimerHandler, first: datetime | None = None
     ) -> TimerHandle:
-        """Again and again; the first time at ``first``, or an interval from now. Runs never overlap."""
+        """Again and again; the first time at ``first``, or an interval from now. Runs never overlap: beats that
+        were missed make one run together, and the next keeps its phase."""
         ...
 
     def cancel_all(self, owner: str) -> None:

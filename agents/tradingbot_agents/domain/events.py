@@ -96,6 +96,37 @@ class PriceFallbackUsed(Event, frozen=True, kw_only=True):
     why: str
 
 
+class PriceFallbackAlert(Event, frozen=True, kw_only=True):
+    """The price of a symbol came from a fallback again and again: one is a stumble, this is a defect."""
+
+    name: ClassVar[str] = "price_fallback_alert"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    symbol: str
+    source: str
+    in_a_row: int
+    why: str
+
+
+class ExposureMeasured(Event, frozen=True, kw_only=True):
+    """The account's risk at one moment, in quote currency. It refuses nothing."""
+
+    name: ClassVar[str] = "exposure_measured"
+    durable: ClassVar[bool] = False
+    """Its equity is a row of its own."""
+
+    equity: Decimal
+    exposure: Decimal
+    """The value of what is held in base currencies."""
+    confidence: Decimal
+    value_at_risk: Decimal | None
+    """The loss of one bar that is not exceeded with ``confidence``; ``None``: too few returns to say."""
+    expected_shortfall: Decimal | None
+    """The mean loss of the bars in the tail beyond it."""
+    returns: int
+    """How many bars it is counted from."""
+
+
 class OrderUnresolved(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "order_unresolved"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -264,6 +295,23 @@ class StateChanged(Event, frozen=True, kw_only=True):
     why: str
 
 
+class SpecFileRefused(Event, frozen=True, kw_only=True):
+    """The spec file was changed into something that can not be read; the bot goes on as before."""
+
+    name: ClassVar[str] = "spec_file_refused"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    why: str
+
+
+class SpecChangePending(Event, frozen=True, kw_only=True):
+    """The spec file says something else than what runs."""
+
+    name: ClassVar[str] = "spec_change_pending"
+
+    detail: str
+
+
 class AgentRestarted(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "agent_restarted"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -284,3 +332,21 @@ class MessageDeadLettered(Event, frozen=True, kw_only=True):
 
 EVENTS: dict[str, type[Event]] = {event.name: event for event in Event.__subclasses__()}
 """Every event by its name."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The published contract of all events, as they stand in a line of ``--output json``: their own fields,
+    and ``event`` with the name. ``x-severity`` and ``x-durable`` say what the classes say."""
+    _, components = msgspec.json.schema_components(EVENTS.values(), ref_template="#/$defs/{name}")
+    for name, event in EVENTS.items():
+        definition = components[event.__name__]
+        definition["properties"] = {"event": {"const": name}, **definition["properties"]}
+        definition["required"] = ["event", *definition["required"]]
+        definition["x-severity"] = event.severity.value
+        definition["x-durable"] = event.durable
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Events",
+        "oneOf": [{"$ref": f"#/$defs/{event.__name__}"} for event in EVENTS.values()],
+        "$defs": components,
+    }

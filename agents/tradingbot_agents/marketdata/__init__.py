@@ -1,5 +1,6 @@
 """Market history: where candles are kept and asked for. In memory here; InfluxDB in a cluster."""
 
+from tradingbot_agents.marketdata.memory import MemoryCandleStore
 from tradingbot_agents.marketdata.port import CandleStore
 
-__all__ = ["CandleStore"]
+__all__ = ["CandleStore", "MemoryCandleStore"]

@@ -1,0 +1,1 @@
+"""Start, drive, watch and stop the five agents. The only place that chooses implementations."""

@@ -1,0 +1,44 @@
+# `make run` and `make test` do all the set-up themselves; both are quick the second time.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help run test check format benchmarks reference clean clean-data
+
+help:            ## What there is
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
+
+run: $(STAMP)    ## The quick start: five agents trade three weeks of real candles on paper
+	@$(BIN)/tradingbot run examples/quickstart.yaml $(ARGS)
+
+test: $(STAMP)   ## All tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## ruff, mypy strict, the import contract, and that generated files are current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Format and sort imports
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+benchmarks: $(STAMP) ## The programs behind docs/performance.md
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+reference: $(STAMP)  ## Generate docs/reference from the types
+	@$(BIN)/python scripts/generate_reference.py
+
+clean-data:      ## Forget what the quick start wrote
+	@rm -rf .tradingbot
+
+clean: clean-data ## … and the virtual environment
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": name another with make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)

@@ -1,0 +1,206 @@
+"""The command line: parses, calls, and turns errors into one clear message and a documented exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from tradingbot_agents.cli import exit_codes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return exit_codes.OK
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except Exception as error:
+        failure = _exit_code(error)
+        if failure == exit_codes.UNEXPECTED:
+            raise
+        print(f"tradingbot: {error}", file=sys.stderr)
+        return failure
+    return code
+
+
+def _exit_code(error: Exception) -> int:
+    from tradingbot_api import SpecInvalid
+
+    if isinstance(error, SpecInvalid):
+        return exit_codes.BAD_INPUT
+
+    from tradingbot_agents.exchange.errors import InputInvalid
+    from tradingbot_agents.ledger.datadir import DataDirError
+    from tradingbot_agents.ledger.port import Fenced, LedgerError
+    from tradingbot_agents.runtime.supervisor import AgentGaveUp
+    from tradingbot_agents.runtime.wiring import NotRunnable
+
+    if isinstance(error, InputInvalid | NotRunnable):
+        return exit_codes.BAD_INPUT
+    if isinstance(error, DataDirError):
+        return exit_codes.DATA_DIRECTORY
+    if isinstance(error, AgentGaveUp | Fenced):
+        return exit_codes.GAVE_UP
+    if isinstance(error, LedgerError):
+        return exit_codes.DATABASE
+    return exit_codes.UNEXPECTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tradingbot_agents.runtime.run import RunOptions, run
+
+    return asyncio.run(
+        run(
+            RunOptions(
+                spec=options.spec,
+                candles=options.candles,
+                speed=options.speed,
+                seed=options.seed,
+                data_dir=options.data_dir,
+                until=options.until,
+                output=options.output,
+                report=options.report,
+            )
+        )
+    )
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.validate import validate
+
+    return validate(options.spec, options.output)
+
+
+def _read(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.reading import READERS, read
+
+    return asyncio.run(read(READERS[options.name], options.data_dir, options.output, options.limit))
+
+
+def _hold(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.holds import place
+
+    return asyncio.run(place(options.data_dir, options.state, options.reason))
+
+
+def _release(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.holds import release
+
+    return asyncio.run(release(options.data_dir))
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.migrating import migrate_data_dir
+
+    return asyncio.run(migrate_data_dir(options.data_dir))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tradingbot",
+        description="Five agents around one fenced authority over the account's balance.",
+        epilog="Exit codes: 0 done, 2 bad input, 3 data directory, 4 database, 5 gave up, 6 invariant violated, "
+        "130 interrupted. See docs/command.md.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a bot: all five agents in one process")
+    run.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    run.add_argument("--candles", type=Path, metavar="DIR", help="replay these candles, not the spec's replay.source")
+    run.add_argument("--speed", type=_speed, metavar="max|N", help="replay speed: max, or N times real time")
+    run.add_argument("--seed", type=_seed, metavar="N", help="randomness of the simulated exchange (default: 1)")
+    run.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where everything is kept (default: .tradingbot/NAME)"
+    )
+    run.add_argument("--until", type=_time, metavar="TIME", help="stop at this time of the candles, ISO 8601 in UTC")
+    run.add_argument(
+        "--output",
+        choices=("text", "json"),
+        help="text: a live view, or readable lines; json: structured events, one a line (default: as fits)",
+    )
+    run.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
+    run.set_defaults(command=_run)
+
+    validate = commands.add_parser("validate", help="check a spec and say every mistake at once")
+    validate.add_argument("spec", type=Path, metavar="SPEC")
+    validate.add_argument("--output", choices=("text", "json"), default="text")
+    validate.set_defaults(command=_validate)
+
+    for name, explanation, formats in (
+        ("status", "state, equity, positions and refusals in short", ("text", "json")),
+        ("positions", "what is held, with stops and profit", ("text", "json")),
+        ("orders", "orders, newest first", ("text", "json")),
+        ("fills", "fills, newest first", ("text", "json", "csv")),
+    ):
+        reader = commands.add_parser(name, help=f"{explanation}; also while the bot runs")
+        _data_dir(reader)
+        reader.add_argument("--output", choices=formats, default="text")
+        reader.add_argument("--limit", type=_count, metavar="N", help="at most so many rows")
+        reader.set_defaults(command=_read, name=name)
+
+    hold = commands.add_parser("hold", help="restrict a bot now, whatever its spec says, until release")
+    hold.add_argument("state", choices=("Paused", "ReduceOnly", "Flatten", "Stopped"))
+    hold.add_argument("--reason", required=True, help="why, for whoever reads it later")
+    _data_dir(hold)
+    hold.set_defaults(command=_hold)
+
+    release = commands.add_parser("release", help="take a hold away")
+    _data_dir(release)
+    release.set_defaults(command=_release)
+
+    migrate = commands.add_parser("migrate", help="bring the database of a data directory to this version")
+    _data_dir(migrate)
+    migrate.set_defaults(command=_migrate)
+    return parser
+
+
+def _data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="of the bot (default: the only one in .tradingbot)"
+    )
+
+
+def _speed(text: str) -> Decimal:
+    if text == "max":
+        return Decimal("Infinity")
+    try:
+        speed = Decimal(text)
+    except InvalidOperation:
+        speed = Decimal(0)
+    if not speed.is_finite() or speed <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither max nor a number above zero, such as 60")
+    return speed
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, such as 1")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def _time(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time, such as 2024-03-01T12:00Z") from None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The bot's state while it runs: the stricter of what the spec file says and what a hold in the ledger says.
+
+A person changes ``spec.state`` in the file, or places a hold by command; either is obeyed within a second,
+without a restart. Everything else that changes in the file is told as pending, and applied at the next start. A
+file that can not be read now changes nothing: the last good state stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tradingbot_agents.clock import Clock
+from tradingbot_agents.domain.events import SpecChangePending, SpecFileRefused, StateChanged
+from tradingbot_agents.domain.values import BotState, stricter
+from tradingbot_agents.ledger.port import Hold, Ledger
+from tradingbot_agents.telemetry import Sink
+from tradingbot_api import SpecInvalid, TradingBot, load_file, revision
+
+AGENT = "supervisor"
+
+
+class StateControl:
+    """Call it for the state of now; ``refresh`` looks again at the file and the ledger."""
+
+    def __init__(self, bot: TradingBot, spec_file: Path | None, ledger: Ledger, clock: Clock, sink: Sink) -> None:
+        self._file = spec_file
+        self._ledger = ledger
+        self._clock = clock
+        self._sink = sink
+        self._asked = BotState(bot.spec.state)
+        self._hold: Hold | None = None
+        self._state = self._asked
+        self._running_revision = _revision_but_state(bot)
+        self._seen: tuple[int, int] | None = None
+        self._seen = self._stamp()
+
+    def __call__(self) -> BotState:
+        return self._state
+
+    @property
+    def hold(self) -> Hold | None:
+        return self._hold
+
+    async def refresh(self) -> None:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            self._read_file()
+        self._hold = await self._ledger.hold()
+        state = self._asked if self._hold is None else stricter(self._asked, self._hold.state)
+        if state is not self._state:
+            why = f"spec.state is {self._asked.value}"
+            if self._hold is not None:
+                why += f", and {self._hold.by} holds it at {self._hold.state.value}: {self._hold.reason}"
+            self._sink.emit(
+                StateChanged(
+                    at=self._clock.now(), agent=AGENT, previous=self._state.value, state=state.value, why=why
+                )
+            )
+            self._state = state
+
+    def _read_file(self) -> None:
+        assert self._file is not None
+        try:
+            bot = load_file(self._file)
+        except SpecInvalid as error:
+            self._sink.emit(SpecFileRefused(at=self._clock.now(), agent=AGENT, why=str(error)))
+            return
+        self._asked = BotState(bot.spec.state)
+        if _revision_but_state(bot) != self._running_revision:
+            self._sink.emit(
+                SpecChangePending(
+                    at=self._clock.now(),
+                    agent=AGENT,
+                    detail="only spec.state is taken up while running; the rest is applied at the next start",
+                )
+            )
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if self._file is None:
+            return None
+        try:
+            found = self._file.stat()
+        except OSError:
+            # An editor replaces a file in two steps: look again the next time.
+            return self._seen
+        return found.st_mtime_ns, found.st_size
+
+
+def _revision_but_state(bot: TradingBot) -> str:
+    return revision(msgspec.structs.replace(bot, spec=msgspec.structs.replace(bot.spec, state="Running")))

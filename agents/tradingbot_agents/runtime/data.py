@@ -1,0 +1,109 @@
+"""Finding a data directory, and opening the ledger in it: for a run, or beside one for a command that reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tradingbot_agents.domain.values import Mode
+from tradingbot_agents.ledger.datadir import DataDirError, read_identity, try_open
+from tradingbot_agents.ledger.embedded import EmbeddedPostgres
+from tradingbot_agents.ledger.migrate import check_schema, migrate
+from tradingbot_agents.ledger.port import AccountKey, LedgerUnavailable
+from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_api import TradingBot
+
+HOME = Path(".tradingbot")
+"""Beside the work, not in the home directory: a bot's data is found where it was started."""
+
+
+def default_data_dir(bot: TradingBot) -> Path:
+    return HOME / bot.metadata.name
+
+
+def account_key(bot: TradingBot) -> AccountKey:
+    return AccountKey(
+        mode=Mode(bot.spec.mode),
+        exchange=bot.spec.exchange.name,
+        endpoint=bot.spec.exchange.endpoint or "",
+        name=bot.spec.account.name,
+    )
+
+
+def identity_of(bot: TradingBot, seed: int, source: str) -> dict[str, str]:
+    """What a data directory belongs to. ``source`` is the fingerprint of the candles."""
+    return {
+        "bot": bot.metadata.name,
+        "mode": bot.spec.mode,
+        "exchange": bot.spec.exchange.name,
+        "endpoint": bot.spec.exchange.endpoint or "",
+        "account": bot.spec.account.name,
+        "quoteCurrency": bot.spec.account.quote_currency,
+        "seed": str(seed),
+        "candles": source,
+    }
+
+
+def find_data_dir(given: Path | None) -> Path:
+    """The directory that a reading command means: the one given, or the only one in ``.tradingbot``."""
+    if given is not None:
+        if not given.exists():
+            raise DataDirError(f"{given} does not exist: name the data directory of a bot with --data-dir")
+        return given
+    found = sorted(path.parent for path in HOME.glob("*/tradingbot.json"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DataDirError(f"there is no data directory in {HOME}: run a bot first, or name one with --data-dir")
+    raise DataDirError(
+        f"there are {len(found)} data directories in {HOME}: name one with --data-dir, such as {found[0]}"
+    )
+
+
+def identity_at(path: Path) -> Mapping[str, str]:
+    """What the directory belongs to. Raises ``DataDirError`` when nothing was run in it."""
+    identity = read_identity(path)
+    if not identity:
+        raise DataDirError(f"{path} is not the data directory of a bot: name one with --data-dir")
+    return identity
+
+
+@asynccontextmanager
+async def opened_ledger(path: Path, *, update_schema: bool = False) -> AsyncIterator[PostgresLedger]:
+    """The ledger of a data directory, whether its bot runs now (then through its server) or not (then the server
+    is started for as long as this lasts)."""
+    identity = identity_at(path)
+    account = AccountKey(
+        mode=Mode(identity["mode"]),
+        exchange=identity["exchange"],
+        endpoint=identity["endpoint"],
+        name=identity["account"],
+    )
+    server = EmbeddedPostgres(path)
+    directory = try_open(path, now=datetime.now(UTC))
+    try:
+        if directory is None:
+            dsn = await server.running_dsn()
+            if dsn is None:
+                raise LedgerUnavailable(
+                    f"the bot of {path} has its data directory, and its database does not answer yet: try again"
+                )
+        else:
+            dsn = await server.start()
+        try:
+            if update_schema:
+                await migrate(dsn)
+            await check_schema(dsn)
+            ledger = await PostgresLedger.connect(dsn, account, identity["bot"])
+            try:
+                yield ledger
+            finally:
+                await ledger.close()
+        finally:
+            if directory is not None:
+                await server.stop()
+    finally:
+        if directory is not None:
+            directory.close()

@@ -1,0 +1,130 @@
+"""Drives a replay in lockstep: one message or timer at a time, and time moves only when there is none left.
+
+That makes a run a function of the candles, the spec and the seed: however slow the database is, and wherever
+the process was killed and started again, the same things happen in the same order. ``speed`` only says how
+long to wait, in real time, before time moves on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tradingbot_agents.bus import HandlerFailed
+from tradingbot_agents.bus.embedded import EmbeddedBus
+from tradingbot_agents.clock import VirtualClock, VirtualTimers
+from tradingbot_agents.clock.virtual import TimerFailed
+from tradingbot_agents.runtime.supervisor import Supervisor
+
+SETTLE = timedelta(seconds=5)
+"""Virtual time after the last candle, or after a stop was asked for, in which decisions that were begun are
+finished: longer than an approval window and an order's latency, shorter than any bar."""
+
+BREATH = 0.05
+"""Seconds of real time between two looks at what is not part of the replay: signals, the view, the spec file."""
+
+
+class Ending(StrEnum):
+    FINISHED = "finished"
+    """The candles are used up."""
+    UNTIL = "until"
+    """The time that was asked for is reached."""
+    STOPPED = "stopped"
+    """A person or the system asked to stop."""
+
+
+class ReplayDriver:
+    def __init__(
+        self,
+        *,
+        clock: VirtualClock,
+        timers: VirtualTimers,
+        bus: EmbeddedBus,
+        supervisor: Supervisor,
+        end: datetime,
+        until: datetime | None,
+        speed: float | None,
+        housekeeping: Callable[[], Awaitable[None]],
+        stop: asyncio.Event,
+    ) -> None:
+        """``end`` is when the last candle closes; ``speed`` is virtual seconds a real one (``None``: no wait);
+        ``housekeeping`` runs between two steps, about every ``BREATH`` seconds."""
+        self._clock = clock
+        self._timers = timers
+        self._bus = bus
+        self._supervisor = supervisor
+        self._end = end
+        self._until = until
+        self._speed = speed
+        self._housekeeping = housekeeping
+        self._stop = stop
+        self._breathed = time.monotonic()
+        self._anchor = (time.monotonic(), clock.now())
+
+    async def run(self) -> Ending:
+        """Until the candles end, ``until`` is reached, or a stop is asked for."""
+        last = self._end if self._until is None else min(self._end, self._until)
+        while True:
+            await self._drain()
+            if self._stop.is_set():
+                await self._settle(self._clock.now())
+                return Ending.STOPPED
+            due = self._next_due()
+            if due is None or due > last:
+                self._clock.advance_to(last)
+                await self._settle(last)
+                return Ending.FINISHED if last >= self._end else Ending.UNTIL
+            if not await self._wait_for(due):
+                continue
+            self._clock.advance_to(due)
+            await self._fire()
+
+    def _next_due(self) -> datetime | None:
+        dues = [due for due in (self._timers.next_due(), self._bus.next_due()) if due is not None]
+        return min(dues) if dues else None
+
+    async def _settle(self, since: datetime) -> None:
+        """Finish what was begun by ``since``, and nothing that begins with a later candle."""
+        deadline = since + SETTLE
+        while (due := self._next_due()) is not None and due <= deadline:
+            self._clock.advance_to(due)
+            await self._fire()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        while True:
+            if time.monotonic() - self._breathed >= BREATH:
+                await self._breathe()
+            try:
+                if not await self._bus.step():
+                    return
+            except HandlerFailed as failure:
+                await self._supervisor.recover(failure.owner, failure.__cause__ or failure)
+
+    async def _fire(self) -> None:
+        try:
+            await self._timers.fire_next()
+        except TimerFailed as failure:
+            await self._supervisor.recover(failure.owner, failure.__cause__ or failure)
+
+    async def _breathe(self) -> None:
+        await asyncio.sleep(0)
+        await self._housekeeping()
+        self._breathed = time.monotonic()
+
+    async def _wait_for(self, due: datetime) -> bool:
+        """Wait, in real time, until ``due`` has its turn. ``False``: a stop was asked for meanwhile."""
+        if self._speed is None:
+            return True
+        began, virtual = self._anchor
+        turn = began + (due - virtual).total_seconds() / self._speed
+        while (left := turn - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self._stop.wait(), min(left, BREATH))
+                return False
+            except TimeoutError:
+                await self._breathe()
+        return True

@@ -1,0 +1,154 @@
+"""Starts agents in the right order, restarts one that fails, and stops them in the right order.
+
+Consumers start before producers, so that nothing is said before somebody listens; producers stop first. An
+agent that fails is taken apart completely and a new one is built: it recovers from the ledger, so nothing that
+the old one held in memory is needed. While an agent is down, the driver moves neither time nor messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+
+from tradingbot_agents.bus import Bus
+from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
+from tradingbot_agents.clock import Clock, Timers
+from tradingbot_agents.domain.events import AgentRestarted
+from tradingbot_agents.ledger.port import Fenced
+from tradingbot_agents.telemetry import Sink
+
+START_ORDER = (EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS, DATA_COLLECTION)
+"""Execution first: it takes up every unfinished order and position before anything new can happen."""
+
+
+class Agent(Protocol):
+    name: str
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """Pauses between restarts of one agent, in real time."""
+
+    first: timedelta
+    longest: timedelta
+    attempts: int
+    """Restarts, each within ``calm`` of the one before, after which the run gives up."""
+    calm: timedelta
+    """An agent that ran for so long without failing starts to count anew."""
+
+    def pause(self, attempt: int) -> timedelta:
+        """Before restart number ``attempt`` (from 1): doubled each time, up to the longest."""
+        return min(self.first * 2 ** (attempt - 1), self.longest)
+
+
+class AgentGaveUp(Exception):
+    """An agent failed again and again. The ledger has all that happened: the same command goes on from there."""
+
+    def __init__(self, agent: str, attempts: int, error: BaseException) -> None:
+        super().__init__(
+            f"the {agent} agent failed {attempts + 1} times in a row, last with {type(error).__name__}: {error}. "
+            "Nothing is lost: mend the cause and start the same command again"
+        )
+        self.agent = agent
+
+
+class Supervisor:
+    def __init__(
+        self,
+        factories: Mapping[str, Callable[[], Agent]],
+        *,
+        bus: Bus,
+        timers: Timers,
+        clock: Clock,
+        sink: Sink,
+        backoff: Backoff,
+        restore: Callable[[], Awaitable[None]],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``restore`` brings back what agents depend on (the embedded database) before a restart."""
+        missing = set(START_ORDER) - set(factories)
+        if missing:
+            raise ValueError(f"no factory for {', '.join(sorted(missing))}")
+        self._factories = factories
+        self._bus = bus
+        self._timers = timers
+        self._clock = clock
+        self._sink = sink
+        self._backoff = backoff
+        self._restore = restore
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._running: dict[str, Agent] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    async def start(self) -> None:
+        for name in START_ORDER:
+            try:
+                await self._start(name)
+            except Exception as error:
+                await self.recover(name, error)
+
+    async def recover(self, name: str, error: BaseException) -> None:
+        """Replace a failed agent. Raises ``Fenced`` when another process took over, or ``AgentGaveUp``."""
+        while True:
+            await self._take_apart(name)
+            if isinstance(error, Fenced):
+                raise error
+            attempt = self._count_failure(name)
+            if attempt > self._backoff.attempts:
+                raise AgentGaveUp(name, attempt - 1, error) from error
+            self._sink.emit(
+                AgentRestarted(
+                    at=self._clock.now(),
+                    agent="supervisor",
+                    restarted=name,
+                    attempt=attempt,
+                    error=f"{type(error).__name__}: {error}",
+                )
+            )
+            await self._sleep(self._backoff.pause(attempt).total_seconds())
+            try:
+                await self._restore()
+                await self._start(name)
+                return
+            except Exception as again:
+                error = again
+
+    def _count_failure(self, name: str) -> int:
+        now = self._monotonic()
+        attempts, last = self._failures.get(name, (0, now))
+        attempts = 1 if now - last > self._backoff.calm.total_seconds() else attempts + 1
+        self._failures[name] = (attempts, now)
+        return attempts
+
+    async def stop(self) -> None:
+        """Producers first; every agent is given the chance to stop, even when another one fails to."""
+        errors: list[Exception] = []
+        for name in reversed(START_ORDER):
+            try:
+                await self._take_apart(name)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("agents failed to stop", errors)
+
+    async def _start(self, name: str) -> None:
+        agent = self._factories[name]()
+        self._running[name] = agent
+        await agent.start()
+
+    async def _take_apart(self, name: str) -> None:
+        await self._bus.detach(name)
+        self._timers.cancel_all(name)
+        agent = self._running.pop(name, None)
+        if agent is not None:
+            await agent.stop()

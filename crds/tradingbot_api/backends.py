@@ -1,0 +1,154 @@
+"""The spec's messaging, time series and database: made by the operator (`managed`) or there already (`external`).
+
+With neither given it is managed. `tradingbot run` uses its embedded parts and reads only the limits from here.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from . import defaults
+from .durations import Duration
+from .exchange import UrlSecretRef
+from .model import DERIVED, Model, doc, settle
+from .names import DnsSubdomain, Identifier, Image, SecretKey
+from .pods import Resources
+from .quantities import Bytes
+from .schedules import Schedule
+
+VolumesWhenDeleted = Literal["Retain", "Delete"]
+MessagingProvider = Literal["StatefulSet", "RabbitmqCluster"]
+DatabaseProvider = Literal["StatefulSet", "CloudNativePG"]
+
+
+class TokenSecretRef(Model, frozen=True, kw_only=True):
+    """A Secret of the bot's namespace and the key in it that holds a token."""
+
+    name: Annotated[DnsSubdomain, doc("Name of the Secret.")]
+    key: Annotated[SecretKey, doc("Key of the Secret whose value is the token.")] = defaults.TOKEN_KEY
+
+
+class Storage(Model, frozen=True, kw_only=True):
+    """A volume, apart from its size."""
+
+    class_name: Annotated[DnsSubdomain | None, doc("Storage class; by default the cluster's own.")] = None
+    when_deleted: Annotated[
+        VolumesWhenDeleted, doc("What becomes of it when the bot is deleted, or the last bot of the account.")
+    ] = defaults.VOLUMES_WHEN_DELETED
+
+
+class MessagingStorage(Storage, frozen=True, kw_only=True):
+    """RabbitMQ's volume."""
+
+    size: Annotated[Bytes, doc("Size of the volume.")] = defaults.MESSAGING_STORAGE
+
+
+class TimeSeriesStorage(Storage, frozen=True, kw_only=True):
+    """InfluxDB's volume."""
+
+    size: Annotated[Bytes, doc("Size of the volume.")] = defaults.TIME_SERIES_STORAGE
+
+
+class DatabaseStorage(Storage, frozen=True, kw_only=True):
+    """PostgreSQL's volume; it belongs to the account."""
+
+    size: Annotated[Bytes, doc("Size of the volume.")] = defaults.DATABASE_STORAGE
+
+
+class ManagedMessaging(Model, frozen=True, kw_only=True):
+    """A RabbitMQ of the bot's own."""
+
+    provider: Annotated[MessagingProvider, doc("A StatefulSet, or a resource of the RabbitMQ Cluster Operator.")] = (
+        defaults.PROVIDER
+    )
+    image: Annotated[Image | None, doc("Image; by default the one that the operator was tested with.")] = None
+    storage: Annotated[MessagingStorage, doc("Its volume.")] = msgspec.field(default_factory=MessagingStorage)
+    resources: Annotated[Resources | None, doc("Requests and limits; by default measured ones.")] = None
+
+
+class ExternalMessaging(Model, frozen=True, kw_only=True):
+    """A RabbitMQ that is there already."""
+
+    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its amqp or amqps address.")]
+
+
+class Messaging(Model, frozen=True, kw_only=True):
+    """The bus between the agents. Not both of managed and external."""
+
+    managed: Annotated[ManagedMessaging | None, doc("Made and kept by the operator; the default.")] = DERIVED
+    external: Annotated[ExternalMessaging | None, doc("There already.")] = None
+    market_time_to_live: Annotated[
+        Duration, doc("How long candles and signals wait in a queue before they are dropped.")
+    ] = defaults.MARKET_TIME_TO_LIVE
+    market_queue_length: Annotated[
+        Annotated[int, msgspec.Meta(ge=10, le=1_000_000)],
+        doc("Candles or signals in one queue; the oldest is dropped."),
+    ] = defaults.MARKET_QUEUE_LENGTH
+    delivery_limit: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=1000)], doc("Deliveries of a message after which it is a dead letter.")
+    ] = defaults.DELIVERY_LIMIT
+
+    def __post_init__(self) -> None:
+        settle(self, "managed", ManagedMessaging() if self.external is None else None)
+
+
+class ManagedTimeSeries(Model, frozen=True, kw_only=True):
+    """An InfluxDB of the bot's own."""
+
+    image: Annotated[Image | None, doc("Image; by default the one that the operator was tested with.")] = None
+    storage: Annotated[TimeSeriesStorage, doc("Its volume.")] = msgspec.field(default_factory=TimeSeriesStorage)
+    resources: Annotated[Resources | None, doc("Requests and limits; by default measured ones.")] = None
+
+
+class ExternalTimeSeries(Model, frozen=True, kw_only=True):
+    """An InfluxDB v2 that is there already."""
+
+    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its http or https address.")]
+    token_secret_ref: Annotated[TokenSecretRef, doc("Secret with a token that may write and read the bucket.")]
+
+
+class TimeSeries(Model, frozen=True, kw_only=True):
+    """Where candles are kept. Not both of managed and external."""
+
+    managed: Annotated[ManagedTimeSeries | None, doc("Made and kept by the operator; the default.")] = DERIVED
+    external: Annotated[ExternalTimeSeries | None, doc("There already.")] = None
+    organization: Annotated[Identifier, doc("InfluxDB's organization.")] = defaults.TIME_SERIES_ORG
+    bucket: Annotated[Identifier, doc("InfluxDB's bucket.")] = defaults.TIME_SERIES_BUCKET
+    retention: Annotated[Duration, doc("How long candles are kept.")] = defaults.TIME_SERIES_RETENTION
+
+    def __post_init__(self) -> None:
+        settle(self, "managed", ManagedTimeSeries() if self.external is None else None)
+
+
+class Backup(Model, frozen=True, kw_only=True):
+    """The ledger's backup."""
+
+    suspend: Annotated[bool, doc("Whether no backup is made.")] = defaults.BACKUP_SUSPENDED
+    schedule: Annotated[Schedule, doc("When, as a cron schedule in UTC.")] = defaults.BACKUP_SCHEDULE
+    keep: Annotated[Annotated[int, msgspec.Meta(ge=1, le=1000)], doc("How many are kept.")] = defaults.BACKUP_KEEP
+
+
+class ManagedDatabase(Model, frozen=True, kw_only=True):
+    """A PostgreSQL of the account's own; it goes with the account's last bot."""
+
+    provider: Annotated[DatabaseProvider, doc("A StatefulSet, or a resource of CloudNativePG.")] = defaults.PROVIDER
+    image: Annotated[Image | None, doc("Image; by default the one that the operator was tested with.")] = None
+    storage: Annotated[DatabaseStorage, doc("Its volume.")] = msgspec.field(default_factory=DatabaseStorage)
+    resources: Annotated[Resources | None, doc("Requests and limits; by default measured ones.")] = None
+    backup: Annotated[Backup, doc("Its backup.")] = msgspec.field(default_factory=Backup)
+
+
+class ExternalDatabase(Model, frozen=True, kw_only=True):
+    """A PostgreSQL that is there already."""
+
+    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its postgresql address.")]
+
+
+class Database(Model, frozen=True, kw_only=True):
+    """Where the ledger is kept. Not both of managed and external."""
+
+    managed: Annotated[ManagedDatabase | None, doc("Made and kept by the operator; the default.")] = DERIVED
+    external: Annotated[ExternalDatabase | None, doc("There already.")] = None
+
+    def __post_init__(self) -> None:
+        settle(self, "managed", ManagedDatabase() if self.external is None else None)

@@ -1,0 +1,32 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.postgres import PostgresServer, running_server, scratch_dir
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The session's server. It is not durable: for speed only."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def ledger_dsn(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The DSN of a database of this test's own, with the ledger's schema and nothing in it."""
+    dsn = await postgres.create_database()
+    yield dsn
+    await postgres.drop_database(dsn)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """An empty folder in which a server of the test's own can live, also as root."""
+    with scratch_dir() as path:
+        yield path

@@ -1,0 +1,221 @@
+"""The embedded bus against a small model of its promises, in whatever order things happen.
+
+The model keeps plain lists. It knows what must be delivered next, what may be dropped and why, and counts every
+copy of every message: it waits, was acknowledged, was set aside, or was dropped by its queue's own promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from support.coroutines import run_now
+from support.messages import START, a_candle, a_candle_message, an_intent
+from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus, HandlerFailed, QueueSpec, Reject
+from tradingbot_agents.bus.embedded import RETRY_DELAY
+from tradingbot_agents.clock import VirtualClock
+from tradingbot_agents.domain.messages import Message
+
+TTL = timedelta(minutes=5)
+QUEUES = (
+    QueueSpec(name="short", owner="analysis", topics=("market.candle",), ttl=TTL, max_length=3, delivery_limit=2),
+    QueueSpec(name="all", owner="risk", topics=("market.candle", "trade.intent"), delivery_limit=3),
+    QueueSpec(name="intents", owner="risk", topics=("trade.intent",), delivery_limit=3),
+    QueueSpec(name="once", owner="execution", topics=("trade.intent",), delivery_limit=None),
+)
+SPECS = {spec.name: spec for spec in QUEUES}
+SYMBOLS = ("BTC/USDT", "ETH/USDT")
+
+
+@dataclass
+class Copy:
+    place: int
+    at: datetime
+    message: Message
+    failures: int = 0
+
+
+@dataclass
+class Model:
+    spec: QueueSpec
+    attached: bool = False
+    paused_until: datetime | None = None
+    waiting: list[Copy] = field(default_factory=list)
+    received: int = 0
+    acknowledged: list[Copy] = field(default_factory=list)
+    dropped: int = 0
+
+    def put(self, copy: Copy) -> None:
+        self.received += 1
+        self.waiting.append(copy)
+        if self.spec.max_length is not None and len(self.waiting) > self.spec.max_length:
+            self.waiting.pop(0)
+            self.dropped += 1
+
+    def expire(self, now: datetime) -> None:
+        if self.spec.ttl is not None:
+            alive = [copy for copy in self.waiting if now < copy.at + self.spec.ttl]
+            self.dropped += len(self.waiting) - len(alive)
+            self.waiting = alive
+
+
+class BusMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = VirtualClock(START)
+        self.bus = EmbeddedBus(self.clock, QUEUES)
+        self.model = {spec.name: Model(spec) for spec in QUEUES}
+        self.dead: list[tuple[str, Message, int]] = []
+        self.place = 0
+        self.delivered: list[tuple[str, Message]] = []
+        self.outcome: Exception | None = None
+
+    def _put(self, queue: Model, message: Message) -> None:
+        self.place += 1
+        queue.put(Copy(self.place, self.clock.now(), message))
+
+    def _publish(self, message: Message) -> None:
+        run_now(self.bus.publish(message))
+        for queue in self.model.values():
+            if message.topic in queue.spec.topics:
+                self._put(queue, message)
+
+    @rule(symbol=st.sampled_from(SYMBOLS))
+    def publish_candle(self, symbol: str) -> None:
+        self._publish(a_candle_message(a_candle(self.place, symbol)))
+
+    @rule(symbol=st.sampled_from(SYMBOLS))
+    def publish_intent(self, symbol: str) -> None:
+        self._publish(an_intent(self.place, symbol))
+
+    @rule(name=st.sampled_from(sorted(SPECS)))
+    def attach(self, name: str) -> None:
+        async def handle(message: Message) -> None:
+            self.delivered.append((name, message))
+            if self.outcome is not None:
+                raise self.outcome
+
+        run_now(self.bus.consume(name, handle))
+        self.model[name].attached = True
+
+    @rule(owner=st.sampled_from(("analysis", "risk", "execution")))
+    def detach(self, owner: str) -> None:
+        run_now(self.bus.detach(owner))
+        for queue in self.model.values():
+            if queue.spec.owner == owner:
+                queue.attached = False
+                queue.paused_until = None
+
+    @rule(seconds=st.sampled_from((0.4, 1, 60, 299, 300)))
+    def pass_time(self, seconds: float) -> None:
+        run_now(self.clock.sleep(timedelta(seconds=seconds)))
+
+    @rule(owner=st.sampled_from((None, "analysis", "risk")))
+    def resume(self, owner: str | None) -> None:
+        self.bus.resume(owner)
+        for queue in self.model.values():
+            if owner in (None, queue.spec.owner):
+                queue.paused_until = None
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        name, message, _ = letter = data.draw(st.sampled_from(self.dead))
+        self.bus.requeue_dead_letter(name, message.id)
+        self.dead.remove(letter)
+        self._put(self.model[name], message)
+
+    def _next(self) -> tuple[Model, Copy] | None:
+        now = self.clock.now()
+        for queue in self.model.values():
+            queue.expire(now)
+            if queue.paused_until is not None and queue.paused_until <= now:
+                queue.paused_until = None
+        able = [q for q in self.model.values() if q.attached and q.paused_until is None and q.waiting]
+        if not able:
+            return None
+        queue = min(able, key=lambda q: q.waiting[0].place)
+        return queue, queue.waiting[0]
+
+    @rule(
+        outcome=st.one_of(
+            st.none(),
+            st.none(),
+            st.just(Reject("no")),
+            st.just(DependencyUnavailable("away")),
+            st.just(ValueError("a bug")),
+        )
+    )
+    def step(self, outcome: Exception | None) -> None:
+        expected = self._next()
+        self.delivered.clear()
+        self.outcome = outcome
+        if expected is None:
+            assert run_now(self.bus.step()) is False
+            assert self.delivered == []
+            return
+        queue, copy = expected
+        if isinstance(outcome, ValueError):
+            with pytest.raises(HandlerFailed) as failed:
+                run_now(self.bus.step())
+            assert (failed.value.owner, failed.value.queue) == (queue.spec.owner, queue.spec.name)
+        else:
+            assert run_now(self.bus.step()) is True
+        assert self.delivered == [(queue.spec.name, copy.message)]
+        limit = queue.spec.delivery_limit
+        if outcome is None:
+            queue.waiting.pop(0)
+            queue.acknowledged.append(copy)
+        elif isinstance(outcome, DependencyUnavailable):
+            queue.paused_until = self.clock.now() + RETRY_DELAY
+        else:
+            copy.failures += 1
+            if isinstance(outcome, Reject) or (limit is not None and copy.failures >= limit):
+                queue.waiting.pop(0)
+                self.dead.append((queue.spec.name, copy.message, copy.failures))
+            elif limit is None:
+                queue.waiting.pop(0)
+                queue.dropped += 1
+
+    @rule()
+    def drain(self) -> None:
+        while self._next() is not None:
+            self.step(None)
+        assert run_now(self.bus.step()) is False
+
+    @invariant()
+    def every_copy_is_accounted_for(self) -> None:
+        depths, discarded = self.bus.depths(), self.bus.discarded()
+        letters = [(d.queue, d.message, d.deliveries) for d in self.bus.dead_letters()]
+        assert letters == self.dead
+        for name, queue in self.model.items():
+            queue.expire(self.clock.now())
+            assert depths[name] == len(queue.waiting)
+            assert discarded[name] == queue.dropped
+
+    @invariant()
+    def only_what_is_worthless_is_dropped(self) -> None:
+        assert self.model["all"].dropped == 0
+        assert self.model["intents"].dropped == 0
+        assert len(self.model["short"].waiting) <= 3
+
+    @invariant()
+    def order_is_kept_by_key_and_nothing_is_acknowledged_twice(self) -> None:
+        for queue in self.model.values():
+            for symbol in SYMBOLS:
+                places = [copy.place for copy in queue.acknowledged if copy.message.key == symbol]
+                assert places == sorted(set(places))
+
+    @invariant()
+    def the_driver_knows_when_to_try_again(self) -> None:
+        waiting = [q.paused_until for q in self.model.values() if q.paused_until is not None and q.waiting]
+        assert self.bus.next_retry() == min(waiting, default=None)
+
+
+BusMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBusMachine = BusMachine.TestCase
