@@ -1,8 +1,8 @@
 """From the tree of a spec to the typed spec, driven by the types themselves, with every mistake on the way.
 
-msgspec's own decoder stops at its first mistake. This walk goes on: what is wrong is noted and left out, and an object
-that lacks something is a `Partial`, so that the rules can still look at all that is right. There is no second
-description of the fields anywhere: types, bounds, patterns, defaults and descriptions are read from the annotations.
+msgspec's own decoder stops at its first mistake. This walk goes on: what is wrong is noted and left out, and an
+object that lacks something is a `Partial`, so that the rules can still look at all that is right. There is no second
+description of the fields anywhere: types, bounds, patterns, defaults and descriptions come from the annotations.
 """
 
 import difflib
@@ -205,6 +205,8 @@ class Builder:
             return self._struct(hint.base, node, path, line)
         if isinstance(node, Leaf) and node.kind == "null":
             return self._no_value(node, path, line)
+        if isinstance(node, Leaf) and node.kind == "other":
+            return MISSING  # its tag has a mistake of its own
         if hint.preserved:
             if isinstance(node, Branch):
                 return plain(node)
@@ -234,16 +236,16 @@ class Builder:
         try:
             value = scalar.parse(node.text)
         except ScalarInvalid as error:
-            bare = "" if node.kind in ("text", "other") else f"is {NAMES[node.kind]}, and "
+            bare = "" if node.kind == "text" else f"is {NAMES[node.kind]}, and "
             return self._mistake(node, path, line, bare + error.problem, error.remedy)
-        if node.kind not in ("text", "other"):
+        if node.kind != "text":
             return self._bare(node, path, line)
         return value
 
     def _text(self, node: Node, path: Path, line: int | None) -> Any:
         if not isinstance(node, Leaf):
             return self._mistake(node, path, line, "is not text", "write it as one text")
-        if node.kind not in ("text", "other"):
+        if node.kind != "text":
             return self._bare(node, path, line)
         return node.text
 

@@ -31,7 +31,10 @@ REQUEST_TIMEOUT: Final = timedelta(seconds=10)
 # Of one request. Exchanges answer in well under a second; past ten, the answer is lost and the order unresolved.
 
 RECEIVE_WINDOW: Final = timedelta(seconds=5)
-# How late the exchange still accepts a signed request. Binance's own default; before it ends, "not found" is no answer.
+# How late the exchange still accepts a signed request. Binance's default; before its end "not found" is no answer.
+
+RULES_INTERVAL: Final = timedelta(hours=1)
+# Between reads of the market rules. Exchanges announce changes days ahead; an hour costs 24 requests a day.
 
 REPLAY_SPEED: Final = Decimal("Infinity")  # "max": a replay that waits is the special case.
 
@@ -59,32 +62,11 @@ SIMULATED_RATE_LIMIT: Final = 1200  # Requests a minute. Binance's limit of orde
 HOLDINGS_AT_START: Final = "ignore"
 # What the account held before the bot came belongs to its owner; the bot sells what it bought.
 
-DOLLAR_LIKE: Final = frozenset(
-    (
-        # fmt: off
-        "USDT",
-        "USDC",
-        "USD",
-        "EUR",
-        "GBP",
-        "CHF",
-        "AUD",
-        "CAD",
-        "FDUSD",
-        "TUSD",
-        "USDP",
-        "USDD",
-        "USDE",
-        "PYUSD",
-        "RLUSD",
-        "GUSD",
-        "DAI",
-        "BUSD",
-        "EURC",
-        "EURI",
-        # fmt: on
-    )
+_DOLLARS = frozenset(
+    {"USD", "USDT", "USDC", "FDUSD", "TUSD", "USDP", "USDD", "USDE", "PYUSD", "RLUSD", "DAI", "BUSD"}
 )
+_OTHER_MONEY = frozenset({"EUR", "EURC", "EURI", "GBP", "CHF", "AUD", "CAD"})
+DOLLAR_LIKE: Final = _DOLLARS | _OTHER_MONEY
 # Quote currencies in which people think in cents.
 
 QUOTE_STEP_DOLLAR_LIKE: Final = Decimal("0.01")
@@ -245,6 +227,9 @@ PROTECTION_PARAMETERS: Final[dict[str, dict[str, int | bool | Decimal | timedelt
 VALUE_AT_RISK_CONFIDENCE: Final = Decimal("0.95")  # The usual one; expected shortfall is reported at the same.
 VALUE_AT_RISK_LOOKBACK: Final = 500  # Candles of returns: 25 of them lie in the tail of 5 %.
 
+EQUITY_INTERVAL: Final = timedelta(minutes=15)
+# Between two records of the equity, from which drawdown and the day's loss are read: 96 rows a day.
+
 # -------------------------------------------------------------------------------------------------- execution
 
 SEND_LIMIT: Final = timedelta(seconds=5)
@@ -264,12 +249,25 @@ STOPS_ON_EXCHANGE: Final = True  # A stop there works while everything here is d
 STOP_LIMIT_OFFSET: Final = Decimal("0.01")
 # Fraction below the stop price at which a stop-limit's limit stands: wide enough that a jump seldom passes it.
 
+EXIT_RETRY_DELAY_MAXIMUM: Final = timedelta(minutes=1)  # An exit is never left alone for longer.
+CANCEL_RETRY_DELAY: Final = timedelta(seconds=2)  # Before a cancel without an answer is asked for again.
+
+LOOK_UP_INTERVAL: Final = timedelta(seconds=2)  # Between two look-ups of an order whose outcome is open.
 LOOK_UP_ATTEMPTS: Final = 5  # Look-ups of an unresolved order before "not found" is believed...
 LOOK_UP_MARGIN: Final = timedelta(seconds=60)  # ...spread over this, since exchanges' indexes lag under load.
 
 SWEEP_INTERVAL: Final = timedelta(
     seconds=5
 )  # For approved orders that no message announced: rare, and one cheap query.
+
+REAPPEAR_WINDOW: Final = timedelta(hours=1)
+# For which an order that was not found is still looked for. Exchanges' indexes came back after minutes, not hours.
+
+INSPECT_INTERVAL: Final = timedelta(minutes=1)
+# Between looks for orders on the exchange that should not be there; one request.
+
+FEE_PRICE_MAX_AGE: Final = timedelta(minutes=5)
+# Of the price that values a fee in a third asset: a bookkeeping matter, nothing is bought at it.
 
 RECONCILE_INTERVAL: Final = timedelta(minutes=5)
 # Between comparisons of the exchange's balances with the ledger's. Outside movements are rare, requests cost.
@@ -279,6 +277,7 @@ RECONCILE_INTERVAL: Final = timedelta(minutes=5)
 STOP_LIMIT: Final = timedelta(seconds=20)  # To finish what is in flight; below Kubernetes' 30 s grace period.
 RESTART_DELAY: Final = timedelta(seconds=1)  # Before an agent that failed is started again; doubles each time...
 RESTART_DELAY_MAXIMUM: Final = timedelta(seconds=30)  # ...up to this, so that a mended dependency is soon noticed.
+LEDGER_RETRY_DELAY: Final = timedelta(seconds=1)  # Before work is tried again that met a database out of reach.
 OUTBOX_INTERVAL: Final = timedelta(seconds=1)  # Backup polling of the outbox; the relay itself wakes at each commit.
 SPEC_INTERVAL: Final = timedelta(seconds=1)  # Between looks for a changed `state`; it must be obeyed within 5 s.
 LOG_LEVEL: Final = "info"  # Events and decisions; debug would hold every candle.

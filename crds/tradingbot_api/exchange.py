@@ -107,6 +107,9 @@ class Exchange(Model, frozen=True, kw_only=True):
     receive_window: Annotated[Duration, doc("How late the exchange may still accept a signed request.")] = (
         defaults.RECEIVE_WINDOW
     )
+    rules_interval: Annotated[
+        Duration, doc("Between reads of the symbols' market rules (steps, minimums, fees).")
+    ] = defaults.RULES_INTERVAL
     credentials_secret_ref: Annotated[
         SecretRef | None, doc("Secret with apiKey, secret and, where the exchange has one, password.")
     ] = None

@@ -51,16 +51,32 @@ class Execution(Model, frozen=True, kw_only=True):
     exit_retry_delay: Annotated[Duration, doc("Before an exit's second attempt; doubles with each.")] = (
         defaults.EXIT_RETRY_DELAY
     )
+    exit_retry_delay_maximum: Annotated[Duration, doc("The longest such delay.")] = defaults.EXIT_RETRY_DELAY_MAXIMUM
+    cancel_retry_delay: Annotated[Duration, doc("Before a cancel without an answer is asked for again.")] = (
+        defaults.CANCEL_RETRY_DELAY
+    )
     stops_on_exchange: Annotated[bool, doc("Whether stops rest on the exchange where it can hold them.")] = (
         defaults.STOPS_ON_EXCHANGE
     )
     stop_limit_offset: Annotated[
         FractionBelowOne, doc("Fraction below the stop price at which a stop-limit order's limit stands.")
     ] = defaults.STOP_LIMIT_OFFSET
+    look_up_interval: Annotated[Duration, doc("Between two look-ups of an order whose outcome is open.")] = (
+        defaults.LOOK_UP_INTERVAL
+    )
     look_up_attempts: Annotated[_Attempts, doc("Look-ups of an unresolved order before not found is believed.")] = (
         defaults.LOOK_UP_ATTEMPTS
     )
     look_up_margin: Annotated[Duration, doc("Time over which those look-ups are spread.")] = defaults.LOOK_UP_MARGIN
+    reappear_window: Annotated[
+        Duration, doc("For how long an order that was not found is still looked for, in case it appears later.")
+    ] = defaults.REAPPEAR_WINDOW
+    inspect_interval: Annotated[
+        Duration, doc("Between looks for orders on the exchange that should not be there.")
+    ] = defaults.INSPECT_INTERVAL
+    fee_price_max_age: Annotated[
+        Duration, doc("A price older than this values no fee in a third asset; the fee is said to be unvalued.")
+    ] = defaults.FEE_PRICE_MAX_AGE
     sweep_interval: Annotated[Duration, doc("Between sweeps for approved orders that no message announced.")] = (
         defaults.SWEEP_INTERVAL
     )
@@ -79,6 +95,9 @@ class Runtime(Model, frozen=True, kw_only=True):
         defaults.RESTART_DELAY
     )
     restart_delay_maximum: Annotated[Duration, doc("The longest such delay.")] = defaults.RESTART_DELAY_MAXIMUM
+    ledger_retry_delay: Annotated[Duration, doc("Before work is tried again that could not reach the ledger.")] = (
+        defaults.LEDGER_RETRY_DELAY
+    )
     outbox_interval: Annotated[Duration, doc("Between looks for messages that no commit announced.")] = (
         defaults.OUTBOX_INTERVAL
     )

@@ -204,6 +204,9 @@ class Risk(Model, frozen=True, kw_only=True):
     price_fallback: Annotated[PriceFallback, doc("What happens without a fresh price of the time series.")] = (
         msgspec.field(default_factory=PriceFallback)
     )
+    equity_interval: Annotated[Duration, doc("Between two records of the equity, from which drawdown is read.")] = (
+        defaults.EQUITY_INTERVAL
+    )
     value_at_risk: Annotated[ValueAtRisk, doc("The reported value at risk and expected shortfall.")] = msgspec.field(
         default_factory=ValueAtRisk
     )

@@ -17,7 +17,7 @@ from .building import Built, NotReadable
 from .decimals import format_decimal
 from .durations import format_duration
 from .exchange import SIMULATED, Exchange, Replay
-from .execution import Runtime
+from .execution import Execution, Runtime
 from .indicators import Indicator, minimum_candles
 from .mistakes import Mistake, Path, write_path
 from .model import camel
@@ -47,11 +47,14 @@ class Place:
         """Whether a field below this object was written."""
         return locate(self._tree, (*self._path, *path))[0] is not None
 
-    def mistake(self, *path: str | int, problem: str, remedy: str) -> Mistake:
-        """A mistake at a field below this object; its value is shown if it is a simple one that was written."""
+    def mistake(self, *path: str | int, problem: str, remedy: str, default: str | None = None) -> Mistake:
+        """A mistake at a field below this object. Its value is shown if it is a simple one that was written, and
+        otherwise `default`, if the rule is about a value that nobody wrote."""
         whole = (*self._path, *path)
         node, line = locate(self._tree, whole)
         value = node.text if isinstance(node, Leaf) else None
+        if node is None and default is not None:
+            value = f"{default} (the default)"
         return Mistake(path=write_path(whole), line=line, value=value, problem=problem, remedy=remedy)
 
 
@@ -300,6 +303,7 @@ def polling_is_faster_than_candles(spec: Spec, place: Place) -> Iterator[Mistake
         yield place.mistake(
             "exchange",
             "pollInterval",
+            default=format_duration(spec.exchange.poll_interval),
             problem=f"is not shorter than the timeframe {spec.timeframe}, so candles would be seen a whole one late",
             remedy=f"write less than {format_duration(length)}",
         )
@@ -312,8 +316,8 @@ def prices_can_be_fresh(spec: Spec, place: Place) -> Iterator[Mistake]:
         yield place.mistake(
             "risk",
             "maxPriceAge",
-            problem=f"is {format_duration(spec.risk.max_price_age)}, shorter than exchange.pollInterval "
-            f"({format_duration(poll)}): hardly any price would be fresh",
+            default=format_duration(spec.risk.max_price_age),
+            problem=f"is shorter than exchange.pollInterval ({format_duration(poll)}): hardly a price is fresh",
             remedy=f"write {format_duration(3 * poll)}, three polls, or poll more often",
         )
 
@@ -325,8 +329,9 @@ def signals_can_be_fresh(spec: Spec, place: Place) -> Iterator[Mistake]:
         yield place.mistake(
             "strategy",
             "signalMaxAge",
-            problem=f"is {format_duration(spec.strategy.signal_max_age)}, shorter than exchange.pollInterval "
-            f"({format_duration(poll)}): most signals would be stale when they are made",
+            default=format_duration(spec.strategy.signal_max_age),
+            problem=f"is shorter than exchange.pollInterval ({format_duration(poll)}): "
+            "most signals would be stale when they are made",
             remedy=f"write {format_duration(4 * poll)}, or poll more often",
         )
 
@@ -338,8 +343,9 @@ def feed_is_not_stale_between_polls(spec: Spec, place: Place) -> Iterator[Mistak
         yield place.mistake(
             "data",
             "staleAfter",
-            problem=f"is {format_duration(spec.data.stale_after)}, less than two of exchange.pollInterval "
-            f"({format_duration(poll)}): one missed poll would be an alarm",
+            default=format_duration(spec.data.stale_after),
+            problem=f"is less than two of exchange.pollInterval ({format_duration(poll)}): "
+            "one missed poll would be an alarm",
             remedy=f"write {format_duration(4 * poll)}, or poll more often",
         )
 
@@ -351,6 +357,7 @@ def intents_do_not_outlive_their_candle(spec: Spec, place: Place) -> Iterator[Mi
         yield place.mistake(
             "strategy",
             "intentTimeToLive",
+            default=format_duration(spec.strategy.intent_time_to_live),
             problem=f"is longer than the timeframe {spec.timeframe}: an intent would meet the next candle's",
             remedy=f"write {format_duration(length)} or less",
         )
@@ -363,7 +370,8 @@ def intents_outlive_their_approval(spec: Spec, place: Place) -> Iterator[Mistake
             "risk",
             "approval",
             "window",
-            problem=f"is not shorter than strategy.intentTimeToLive "
+            default=format_duration(spec.risk.approval.window),
+            problem="is not shorter than strategy.intentTimeToLive "
             f"({format_duration(spec.strategy.intent_time_to_live)}): every intent would be stale when it is ranked",
             remedy=f"write less, such as {format_duration(defaults.APPROVAL_WINDOW)}",
         )
@@ -376,8 +384,9 @@ def look_ups_outlast_the_receive_window(spec: Spec, place: Place) -> Iterator[Mi
         yield place.mistake(
             "execution",
             "lookUpMargin",
-            problem=f"is {format_duration(spec.execution.look_up_margin)}, not longer than exchange.receiveWindow "
-            f"({format_duration(window)}): an order could still arrive after it was given up",
+            default=format_duration(spec.execution.look_up_margin),
+            problem=f"is not longer than exchange.receiveWindow ({format_duration(window)}): "
+            "an order could still arrive after it was given up",
             remedy=f"write {format_duration(max(defaults.LOOK_UP_MARGIN, 2 * window))}",
         )
 
@@ -387,8 +396,20 @@ def restarts_back_off(runtime: Runtime, place: Place) -> Iterator[Mistake]:
     if runtime.restart_delay > runtime.restart_delay_maximum:
         yield place.mistake(
             "restartDelayMaximum",
+            default=format_duration(runtime.restart_delay_maximum),
             problem=f"is shorter than restartDelay ({format_duration(runtime.restart_delay)})",
             remedy=f"write {format_duration(runtime.restart_delay)} or more",
+        )
+
+
+@_rule
+def exits_back_off(execution: Execution, place: Place) -> Iterator[Mistake]:
+    if execution.exit_retry_delay > execution.exit_retry_delay_maximum:
+        yield place.mistake(
+            "exitRetryDelayMaximum",
+            default=format_duration(execution.exit_retry_delay_maximum),
+            problem=f"is shorter than exitRetryDelay ({format_duration(execution.exit_retry_delay)})",
+            remedy=f"write {format_duration(execution.exit_retry_delay)} or more",
         )
 
 
@@ -409,7 +430,7 @@ def state_is_obeyed_in_time(runtime: Runtime, place: Place) -> Iterator[Mistake]
 def plugin_excludes_fusion(strategy: Strategy, place: Place) -> Iterator[Mistake]:
     if strategy.plugin is not None and place.given("fusion"):
         yield place.mistake(
-            "fusion", problem="and plugin are both given, and only one can decide", remedy="remove one of them"
+            "fusion", problem="is given together with plugin, and only one can decide", remedy="remove one of them"
         )
 
 
@@ -478,23 +499,22 @@ def indicator_takes_its_parameters(indicator: Indicator, place: Place) -> Iterat
 
 @_rule
 def fast_is_faster_than_slow(indicator: Indicator, place: Place) -> Iterator[Mistake]:
-    if indicator.fast is not None and indicator.slow is not None and indicator.fast >= indicator.slow:
-        yield place.mistake(
-            "fast" if place.given("fast") else "slow",
-            problem=f"is wrong: the fast period ({indicator.fast}) must be below the slow one ({indicator.slow})",
-            remedy="swap or change them",
-        )
+    yield from _ordered(place, ("fast", indicator.fast), ("slow", indicator.slow))
 
 
 @_rule
 def oversold_is_below_overbought(indicator: Indicator, place: Place) -> Iterator[Mistake]:
-    low, high = indicator.oversold, indicator.overbought
-    if low is not None and high is not None and low >= high:
-        yield place.mistake(
-            "oversold" if place.given("oversold") else "overbought",
-            problem=f"is wrong: oversold ({low}) must be below overbought ({high})",
-            remedy="swap or change them",
-        )
+    yield from _ordered(place, ("oversold", indicator.oversold), ("overbought", indicator.overbought))
+
+
+def _ordered(place: Place, low: tuple[str, int | None], high: tuple[str, int | None]) -> Iterator[Mistake]:
+    if low[1] is None or high[1] is None or low[1] < high[1]:
+        return
+    remedy = f"write a larger {high[0]} or a smaller {low[0]}"
+    if place.given(low[0]):
+        yield place.mistake(low[0], problem=f"is not below {high[0]} ({high[1]})", remedy=remedy)
+    else:
+        yield place.mistake(high[0], problem=f"is not above {low[0]} ({low[1]}, the default)", remedy=remedy)
 
 
 # ------------------------------------------------------------------------------------------------------- risk
@@ -536,9 +556,10 @@ def kelly_looks_back_far_enough(sizing: Sizing, place: Place) -> Iterator[Mistak
     if kelly.lookback_trades < kelly.minimum_trades:
         yield place.mistake(
             "kelly",
-            "lookbackTrades" if place.given("kelly", "lookbackTrades") else "minimumTrades",
-            problem=f"is wrong: {kelly.lookback_trades} trades are looked at, and {kelly.minimum_trades} are needed",
-            remedy="make lookbackTrades as large as minimumTrades, or larger",
+            "lookbackTrades",
+            default=str(kelly.lookback_trades),
+            problem=f"is less than minimumTrades ({kelly.minimum_trades}), so Kelly would never be used",
+            remedy=f"write {kelly.minimum_trades} or more",
         )
 
 
@@ -547,6 +568,7 @@ def entry_limit_is_above_the_stop(risk: Risk, place: Place) -> Iterator[Mistake]
     if risk.worst_price_slippage >= risk.stop_loss:
         yield place.mistake(
             "worstPriceSlippage",
+            default=format_decimal(risk.worst_price_slippage),
             problem=f"is not below stopLoss ({format_decimal(risk.stop_loss)}): an entry could be bought at a loss "
             "that its own stop would sell",
             remedy=f'write less, such as "{format_decimal(defaults.WORST_PRICE_SLIPPAGE)}"',
@@ -598,8 +620,9 @@ def reward_to_risk_is_possible(risk: Risk, place: Place) -> Iterator[Mistake]:
                 "protections",
                 index,
                 "ratio",
-                problem=f"is {format_decimal(protection.ratio)}, and takeProfit {format_decimal(risk.take_profit)} over "
-                f"stopLoss {format_decimal(risk.stop_loss)} never reaches it: nothing would be bought",
+                default=format_decimal(protection.ratio),
+                problem=f"is never reached by takeProfit {format_decimal(risk.take_profit)} over stopLoss "
+                f"{format_decimal(risk.stop_loss)}: nothing would be bought",
                 remedy=f'lower the ratio, or write takeProfit: "{least}" or more',
             )
 
@@ -615,7 +638,9 @@ def protection_takes_its_parameters(protection: Protection, place: Place) -> Ite
 def _not_both(part: Messaging | TimeSeries | Database, place: Place) -> Iterator[Mistake]:
     if part.external is not None and place.given("managed"):
         yield place.mistake(
-            "managed", problem="and external are both given, and only one can be used", remedy="remove one of them"
+            "managed",
+            problem="is given together with external, and only one can be used",
+            remedy="remove one of them",
         )
 
 

@@ -97,9 +97,7 @@ class Strategy(Model, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=_default_indicators)
     window: Annotated[
         Annotated[int, msgspec.Meta(ge=10, le=20_000)],
-        doc(
-            "Candles over which indicators are computed; by default 200, more where an indicator needs more to settle."
-        ),
+        doc("Candles over which indicators are computed; by default 200, or what they need to settle."),
     ] = DERIVED
     min_confidence: Annotated[Fraction, doc("A decision below this confidence, of 0..1, makes no intent.")] = (
         defaults.MIN_CONFIDENCE

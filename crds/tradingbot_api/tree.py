@@ -7,7 +7,7 @@ line. Also made from JSON-like objects, as an API server gives them; those have 
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
@@ -60,7 +60,7 @@ def locate(root: Node, path: Path) -> tuple[Node | None, int | None]:
     line = root.line
     for step in path:
         if isinstance(node, Branch) and step in node.entries:
-            entry = node.entries[cast(str, step)]
+            entry = node.entries[step]
             node, line = entry.node, entry.key_line
         elif isinstance(node, Items) and isinstance(step, int) and step < len(node.nodes):
             node = node.nodes[step]
@@ -122,7 +122,7 @@ def from_yaml(text: str) -> tuple[Node, list[Mistake]]:
         raise Unreadable(f"is larger than {LARGEST_TEXT:,} bytes", "is it the right file? a spec has some kilobytes")
     try:
         loader = yaml.SafeLoader(text)
-        documents = []
+        documents: list[Any] = []
         while loader.check_node():
             documents.append(loader.get_node())
     except yaml.MarkedYAMLError as error:

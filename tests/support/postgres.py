@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ from tradingbot_agents.ledger.migrate import migrate
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60"}
 
 _TEMPLATE = "ledger_template"
+
+_MEMORY = Path("/dev/shm")
+
+
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK) and shutil.disk_usage(folder).free > 2**30
 
 
 class PostgresServer:
@@ -58,9 +65,9 @@ class PostgresServer:
 
 @contextmanager
 def scratch_dir() -> Iterator[Path]:
-    """A folder that the server's user may enter when the tests run as root (pytest's own is closed), short enough
-    for a socket's path."""
-    path = Path(tempfile.mkdtemp(prefix="tb-"))
+    """A folder that the server's user may enter when the tests run as root (pytest's own is closed), with a path
+    short enough for a socket, and in memory where there is room: a cluster has a thousand files."""
+    path = Path(tempfile.mkdtemp(prefix="tb-", dir=_MEMORY if _has_room(_MEMORY) else None))
     path.chmod(0o755)
     try:
         yield path

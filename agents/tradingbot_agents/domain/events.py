@@ -154,6 +154,17 @@ class OrderReappeared(Event, frozen=True, kw_only=True):
     symbol: str
 
 
+class OrderUnknown(Event, frozen=True, kw_only=True):
+    """The exchange has a live order with an id of ours that the books do not have, or have as ended."""
+
+    name: ClassVar[str] = "order_unknown"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    client_order_id: str
+    symbol: str
+    why: str
+
+
 class OrderRejected(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "order_rejected"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -223,7 +234,10 @@ class FeedStale(Event, frozen=True, kw_only=True):
 
     symbol: str
     last_candle: datetime | None
+    """When the newest candle closed (``None``: there never was one)."""
     age_seconds: float | None
+    error: str | None = None
+    """What the exchange last answered instead of candles, if it did."""
 
 
 class FeedRecovered(Event, frozen=True, kw_only=True):
@@ -241,7 +255,9 @@ class CandleGap(Event, frozen=True, kw_only=True):
 
     symbol: str
     after: datetime
+    """Open time of the last candle before the gap."""
     before: datetime
+    """Open time of the first one after it."""
     missing: int
 
 
@@ -268,6 +284,18 @@ class PositionProtected(Event, frozen=True, kw_only=True):
     symbol: str
     stop_price: Decimal
     unprotected_seconds: float
+
+
+class ExitFailing(Event, frozen=True, kw_only=True):
+    """So many attempts in a row to protect or to sell a position did nothing. It is tried on."""
+
+    name: ClassVar[str] = "exit_failing"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    symbol: str
+    leg: Leg
+    attempts: int
+    why: str
 
 
 class PositionDust(Event, frozen=True, kw_only=True):

@@ -6,12 +6,15 @@ ccxt's three modes, minimum and maximum amounts and notionals, and fees. Nothing
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 
 import msgspec
 
 from tradingbot_agents.domain.values import ONE, ZERO, OrderType, Side
+
+_EXACT = Context(prec=200)
+"""Rounding to a grid must itself round nothing: with the usual 28 digits, 0.99… of many digits would "floor" to 1."""
 
 
 class PrecisionMode(StrEnum):
@@ -33,7 +36,7 @@ class Precision(msgspec.Struct, frozen=True):
         if self.mode is PrecisionMode.TICK_SIZE:
             if not self.value.is_finite() or self.value <= ZERO:
                 raise ValueError(f"a tick size must be above zero, not {self.value}")
-        elif self.value != self.value.to_integral_value():
+        elif not self.value.is_finite() or self.value != self.value.to_integral_value():
             raise ValueError(f"precision {self.mode.value} must be a whole number, not {self.value}")
         elif self.mode is PrecisionMode.SIGNIFICANT_DIGITS and self.value < ONE:
             raise ValueError(f"significant digits must be at least 1, not {self.value}")
@@ -49,16 +52,29 @@ class Precision(msgspec.Struct, frozen=True):
         return ONE.scaleb(near.adjusted() - int(self.value) + 1)
 
     def floor(self, value: Decimal) -> Decimal:
+        """The highest allowed value that is not above ``value``."""
         step = self.step(value)
-        return ((value / step).to_integral_value(ROUND_FLOOR) * step).normalize() + ZERO
+        beyond = _EXACT.remainder(value, step)
+        if beyond < ZERO:
+            beyond = _EXACT.add(beyond, step)
+        return _plain(_EXACT.subtract(value, beyond))
 
     def ceil(self, value: Decimal) -> Decimal:
+        """The lowest allowed value that is not below ``value``."""
         step = self.step(value)
-        return ((value / step).to_integral_value(ROUND_CEILING) * step).normalize() + ZERO
+        beyond = _EXACT.remainder(value, step)
+        if beyond > ZERO:
+            beyond = _EXACT.subtract(beyond, step)
+        return _plain(_EXACT.subtract(value, beyond))
 
     def holds(self, value: Decimal) -> bool:
         """Whether ``value`` lies on the grid."""
-        return value % self.step(value) == ZERO
+        return _EXACT.remainder(value, self.step(value)) == ZERO
+
+
+def _plain(value: Decimal) -> Decimal:
+    """Without zeros at the end, and without an exponent for whole numbers: one value, one text."""
+    return _EXACT.add(_EXACT.normalize(value), ZERO)
 
 
 class FeeCurrency(StrEnum):
@@ -166,4 +182,4 @@ class OrderProblem(msgspec.Struct, frozen=True):
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """``value`` rounded down to a multiple of ``step`` (budgets are stated in the account's quote step)."""
-    return (value / step).to_integral_value(ROUND_DOWN) * step
+    return _EXACT.multiply(_EXACT.divide_int(value, step), step)

@@ -11,11 +11,13 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,6 +83,10 @@ class _Layout(NamedTuple):
     places: tuple[int, ...]
 
 
+_Raw = tuple[_Layout, int, list[str]]
+"""A line that is not parsed yet: the file's layout, the line's number, its fields."""
+
+
 class CandleFile:
     """The bars of one symbol and timeframe in one file."""
 
@@ -111,36 +117,63 @@ class CandleFile:
         raise self._no_bars()
 
     def rows(self, opens_from: datetime | None = None) -> Iterator[Candle]:
-        """The bars in order, those that open before ``opens_from`` skipped quickly. Raises ``CandleFileInvalid``
+        """The bars in order, from the first that opens at or after ``opens_from``. Raises ``CandleFileInvalid``
         where a line can not be understood or the order is broken."""
-        skip_below = -1 if opens_from is None else _millis_up(opens_from)
-        symbol, timeframe, step_ms, step = self.symbol, self.timeframe, self._step_ms, self._step
-        previous_ms = -1
-        opened = from_millis(0)
+        if opens_from is None:
+            return self._candles(self._raw())
+        return self.resume(opens_from, keep=0)[2]
+
+    def resume(self, opens_from: datetime, keep: int) -> tuple[int, list[Candle], Iterator[Candle]]:
+        """How many bars open before ``opens_from``, the last ``keep`` of them, and the stream of the rest.
+        What is only counted is not parsed. Raises ``CandleFileInvalid``."""
+        below = _millis_up(opens_from)
+        before = 0
+        kept: deque[_Raw] = deque(maxlen=keep)
+        stream = self._raw()
+        rest: Iterator[_Raw] = iter(())
+        for raw in stream:
+            layout, line, row = raw
+            try:
+                ts = int(row[layout.places[0]])
+            except (ValueError, IndexError) as error:
+                raise self._explain(layout, line, row, -1) from error
+            if ts >= below:
+                rest = chain((raw,), stream)
+                break
+            before += 1
+            kept.append(raw)
+        return before, list(self._candles(kept)), self._candles(rest)
+
+    def _raw(self) -> Iterator[_Raw]:
         with self._lines() as (reader, layout):
-            t, o, h, lo, c, v = layout.places
             for row in reader:
-                try:
-                    ts = int(row[t])
-                    if ts < skip_below:
-                        continue
-                    opened = opened + step if ts - previous_ms == step_ms else from_millis(ts)
-                    candle = Candle(
-                        symbol,
-                        timeframe,
-                        opened,
-                        Decimal(row[o]),
-                        Decimal(row[h]),
-                        Decimal(row[lo]),
-                        Decimal(row[c]),
-                        Decimal(row[v]),
-                    )
-                except (ValueError, ArithmeticError, IndexError) as error:
-                    raise self._explain(layout, reader.line_num, row, previous_ms) from error
-                if ts <= previous_ms:
-                    raise self._explain(layout, reader.line_num, row, previous_ms)
-                previous_ms = ts
-                yield candle
+                yield layout, reader.line_num, row
+
+    def _candles(self, raws: Iterable[_Raw]) -> Iterator[Candle]:
+        symbol, timeframe, step_ms, step = self.symbol, self.timeframe, self._step_ms, self._step
+        previous = -1
+        opened = from_millis(0)
+        for layout, line, row in raws:
+            t, o, h, lo, c, v = layout.places
+            try:
+                ts = int(row[t])
+                opened = opened + step if ts - previous == step_ms else from_millis(ts)
+                candle = Candle(
+                    symbol,
+                    timeframe,
+                    opened,
+                    Decimal(row[o]),
+                    Decimal(row[h]),
+                    Decimal(row[lo]),
+                    Decimal(row[c]),
+                    Decimal(row[v]),
+                )
+            except (ValueError, ArithmeticError, IndexError) as error:
+                raise self._explain(layout, line, row, previous) from error
+            if ts <= previous:
+                raise self._explain(layout, line, row, previous)
+            previous = ts
+            yield candle
 
     def check(self) -> CandleFileReport:
         """Read all of it and compare every number. Raises ``CandleFileInvalid`` at the first bad line."""

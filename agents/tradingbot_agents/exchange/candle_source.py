@@ -75,21 +75,21 @@ class CandleSource:
             return min(report.first_open for report in self._reports)
         return min(file.first_open() for file in self.files)
 
-    def ticks(self, opens_from: Sequence[datetime | None]) -> Iterator[Tick]:
-        """All bars by their close, each file from its own first open. Raises ``CandleFileInvalid``."""
-        step = TIMEFRAMES[self.timeframe]
-        streams = [file.rows(since) for file, since in zip(self.files, opens_from, strict=True)]
-        heads = [next(stream, None) for stream in streams]
-        places = range(len(streams))
-        while opens := [head.open_time for head in heads if head is not None]:
-            opened = min(opens)
-            bars = []
-            for place in places:
-                head = heads[place]
-                if head is not None and head.open_time == opened:
-                    bars.append(head)
-                    heads[place] = next(streams[place], None)
-            yield Tick(opened + step, tuple(bars))
+
+def merged(streams: Sequence[Iterator[Candle]], timeframe: str) -> Iterator[Tick]:
+    """The bars of several streams by the moment at which they close."""
+    step = TIMEFRAMES[timeframe]
+    heads = [next(stream, None) for stream in streams]
+    places = range(len(streams))
+    while opens := [head.open_time for head in heads if head is not None]:
+        opened = min(opens)
+        bars = []
+        for place in places:
+            head = heads[place]
+            if head is not None and head.open_time == opened:
+                bars.append(head)
+                heads[place] = next(streams[place], None)
+        yield Tick(opened + step, tuple(bars))
 
 
 def find_candles(source: Path, symbols: Sequence[str], timeframe: str) -> CandleSource:

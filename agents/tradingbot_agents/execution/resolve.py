@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
 
 import msgspec
 
@@ -60,7 +59,11 @@ def final_state(order: Order, found: ExchangeOrder) -> OrderState | None:
         return None
     if found.filled >= order.amount:
         return OrderState.FILLED
-    if found.state is ExchangeOrderState.REJECTED and found.filled == ZERO and order.state is not OrderState.CANCELLING:
+    if (
+        found.state is ExchangeOrderState.REJECTED
+        and found.filled == ZERO
+        and order.state is not OrderState.CANCELLING
+    ):
         return OrderState.REJECTED
     return OrderState.CANCELLED
 
@@ -112,9 +115,6 @@ def send_problem(order: Order, now: datetime, settings: LookUpSettings, taken_up
         return f"stale_intent: it expired at {order.expires_at.isoformat()}"
     claimed = order.claimed_at or order.created_at
     if not taken_up and now > claimed + settings.send_limit:
-        return f"send_limit: it was claimed at {claimed.isoformat()} and not sent within {_seconds(settings)} s"
+        limit = settings.send_limit.total_seconds()
+        return f"send_limit: it was claimed at {claimed.isoformat()} and not sent within {limit:g} s"
     return None
-
-
-def _seconds(settings: LookUpSettings) -> Decimal:
-    return Decimal(str(settings.send_limit.total_seconds()))

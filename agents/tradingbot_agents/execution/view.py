@@ -21,7 +21,7 @@ class View:
     def replace(self, positions: Mapping[str, Position], orders: Iterable[Order]) -> None:
         self._positions = dict(positions)
         self._orders = {}
-        for order in sorted(orders, key=lambda order: (order.created_at, order.attempt, order.client_order_id)):
+        for order in sorted(orders, key=lambda order: order.created_at):
             self.take_order(order)
 
     def replace_positions(self, positions: Mapping[str, Position]) -> None:
@@ -42,6 +42,11 @@ class View:
 
     def position(self, symbol: str) -> Position | None:
         return self._positions.get(symbol)
+
+    def order(self, order: Order) -> Order | None:
+        """The order as it is now, or ``None`` when it is not live any more."""
+        orders = self._orders.get(order.symbol)
+        return orders.get(order.client_order_id) if orders is not None else None
 
     def live(self, symbol: str) -> list[Order]:
         """Orders of the symbol that the exchange may have, oldest first."""

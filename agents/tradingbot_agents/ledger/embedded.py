@@ -246,7 +246,6 @@ class EmbeddedPostgres:
             self._check_cluster()
             crashed = (self._cluster / "postmaster.pid").exists()
             postmaster, launched = await self._bring_up(deadline)
-            await self._ensure_database(postmaster, deadline)
         except OSError as error:
             raise EmbeddedPostgresError(_explain(f"{self._home}: {error}")) from error
         if launched:
@@ -351,34 +350,26 @@ class EmbeddedPostgres:
                 " --data-dir, or go back to that release"
             )
 
-    async def _ensure_database(self, postmaster: _Postmaster, deadline: float) -> None:
-        try:
-            connection = await self._connect(self._dsn(postmaster), deadline)
-        except asyncpg.InvalidCatalogNameError:
-            connection = await self._connect(self._dsn(postmaster, "postgres"), deadline)
-            await connection.execute(f"CREATE DATABASE {DATABASE}")
-        await connection.close()
-
     # The server
 
     async def _bring_up(self, deadline: float) -> tuple[_Postmaster, bool]:
-        """A server that is ready, and whether it was launched here or was alive already."""
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None
+        """A server that answers, and whether it was launched here or was alive already.
+
+        All is looked at anew in each round: a server seen alive may just be dying of a kill.
+        """
         launched = False
         while True:
             postmaster = self._postmaster()
-            if postmaster is not None and postmaster.ready:
+            if postmaster is not None and postmaster.ready and await self._has_database(postmaster):
                 return postmaster, launched
             if self._child is not None and self._child.poll() is not None:
                 said = self._new_log_lines()
                 code, self._child = self._child.returncode, None
-                if not any(passing in said for passing in _PASSING):
+                if launched and not any(passing in said for passing in _PASSING):
                     raise EmbeddedPostgresError(
                         _explain(f"PostgreSQL does not start in {self._home} (exit code {code}). It says:\n{said}")
                     )
-                await asyncio.sleep(10 * _POLL)
-            if postmaster is None and self._child is None:
+            elif postmaster is None and self._child is None:
                 await self._launch()
                 launched = True
             if time.monotonic() > deadline:
@@ -511,6 +502,23 @@ class EmbeddedPostgres:
                 if pid.isdigit() and _exists(int(pid)) and not self._serves_us(int(pid)):
                     path.unlink()
 
+    async def _has_database(self, postmaster: _Postmaster) -> bool:
+        """Make sure of the database; False if the server does not answer now."""
+        try:
+            try:
+                connection = await asyncpg.connect(self._dsn(postmaster), timeout=_CONNECT_LIMIT)
+            except asyncpg.InvalidCatalogNameError:
+                connection = await asyncpg.connect(self._dsn(postmaster, "postgres"), timeout=_CONNECT_LIMIT)
+                await connection.execute(f"CREATE DATABASE {DATABASE}")
+        except asyncpg.TooManyConnectionsError:
+            return True
+        except _NOT_NOW:
+            return False
+        except asyncpg.PostgresError as error:
+            raise EmbeddedPostgresError(_explain(f"PostgreSQL in {self._home} refuses to work: {error}")) from error
+        await connection.close()
+        return True
+
     async def _answers(self, dsn: str) -> bool:
         try:
             connection = await asyncpg.connect(dsn, timeout=_CONNECT_LIMIT)
@@ -520,23 +528,6 @@ class EmbeddedPostgres:
             return False
         await connection.close()
         return True
-
-    async def _connect(self, dsn: str, deadline: float) -> asyncpg.Connection[asyncpg.Record]:
-        while True:
-            try:
-                return await asyncpg.connect(dsn, timeout=_CONNECT_LIMIT)
-            except _NOT_NOW as error:
-                if time.monotonic() > deadline:
-                    raise EmbeddedPostgresError(
-                        f"PostgreSQL in {self._home} runs but does not answer ({error!r}): see {self.log_dir}"
-                    ) from error
-            except asyncpg.InvalidCatalogNameError:
-                raise
-            except asyncpg.PostgresError as error:
-                raise EmbeddedPostgresError(
-                    f"PostgreSQL in {self._home} refuses the connection: {error}: see {self.log_dir}"
-                ) from error
-            await asyncio.sleep(_POLL)
 
     # Where it listens
 

@@ -6,7 +6,7 @@ that is up to date is recognised by one query of asyncpg, and anything pending i
 
 Two hazards of yoyo are closed here. It commits a migration before it notes that it did, so that a kill in between
 leaves a migration that can never be applied again: here both are one transaction. Its lock is a row that a killed
-run leaves behind for ever: here an advisory lock of the session that applies decides, and the row is swept.
+run leaves behind for ever: here an advisory lock of the session that applies decides, and such a row is swept.
 """
 
 from __future__ import annotations
@@ -152,16 +152,15 @@ def _apply(dsn: str, directory: str) -> dict[str, Any]:
             backend.execute("RESET lock_timeout")
             backend.init_database()
             backend.break_lock()
-            with backend.lock():
-                for migration in backend.to_apply(read_migrations(glob.escape(directory))):
-                    current = migration.path
-                    if not migration.use_transactions:
-                        return {"error": f"{current}: 'transactional: false' could leave a half: remove that line"}
-                    with backend.transaction():
-                        migration.process_steps(backend, "apply")
-                        # Not through yoyo's log, which asks the name service for this machine's name.
-                        backend.mark_one(migration, log=False)
-                    applied.append(migration.id)
+            for migration in backend.to_apply(read_migrations(glob.escape(directory))):
+                current = migration.path
+                if not migration.use_transactions:
+                    return {"error": f"{current}: 'transactional: false' could leave a half: remove that line"}
+                with backend.transaction():
+                    migration.process_steps(backend, "apply")
+                    # Without yoyo's log, which asks the name service for this machine's name.
+                    backend.mark_one(migration, log=False)
+                applied.append(migration.id)
     except psycopg.errors.LockNotAvailable:
         return {
             "error": f"another migration of this ledger has been running for {_LOCK_LIMIT}: wait for it, or end it"

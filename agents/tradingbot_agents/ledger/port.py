@@ -73,6 +73,14 @@ class LedgerUnavailable(LedgerError):
     """The database can not be reached now. What was in flight may or may not be committed: repeat the call."""
 
 
+class UnknownOrder(LedgerError):
+    """No order of that client order id is in the ledger."""
+
+    def __init__(self, client_order_id: str) -> None:
+        super().__init__(f"order {client_order_id} is not in the ledger")
+        self.client_order_id = client_order_id
+
+
 class HoldExceeded(LedgerError):
     """An exit leg would sell more than the position has left after its other live legs."""
 
@@ -270,11 +278,15 @@ class Invariant(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     # --- the account -----------------------------------------------------------------------------------
 
-    async def open_account(self, opening: Mapping[str, Decimal], adopt: Sequence[Adoption], at: datetime) -> bool:
+    async def open_account(
+        self, opening: Mapping[str, Decimal], adopt: Sequence[Adoption], at: datetime, *, quote: str
+    ) -> bool:
         """Write the opening snapshot, once for ever; ``False`` when the account was open already.
 
-        Holdings that are neither the quote currency nor adopted are entries as well, and outside holds: they
-        are in ``total`` and never available.
+        Holdings that are neither the quote currency ``quote`` nor adopted are entries as well, and outside
+        holds: they are in ``total`` and never available.
+
+        Raises ``LedgerError`` when more is adopted than is there, or ``quote`` is not what it was opened with.
         """
         ...
 
@@ -378,7 +390,8 @@ class Ledger(Protocol):
         ...
 
     async def set_outside_holds(self, holds: Mapping[str, Decimal]) -> None:
-        """What other people's open orders lock now, per asset."""
+        """What other people's open orders lock now, per asset; an asset that is not named locks nothing. What was
+        set aside at the opening stays held."""
         ...
 
     # --- messages --------------------------------------------------------------------------------------
@@ -402,6 +415,7 @@ class Ledger(Protocol):
     async def record_equity(self, point: EquityPoint) -> None: ...
 
     # --- reading ---------------------------------------------------------------------------------------
+    # Needs no lock, and may be done while another process writes. With a ``limit``: the newest so many.
 
     async def balances(self) -> dict[str, Balance]: ...
 
@@ -427,13 +441,17 @@ class Ledger(Protocol):
         """Held ones of the whole account."""
         ...
 
-    async def fills(self, limit: int | None = None) -> list[Fill]: ...
+    async def fills(self, limit: int | None = None) -> list[Fill]:
+        """Of this bot, newest first."""
+        ...
 
     async def trades(self, since: datetime | None = None) -> list[Trade]:
         """Finished round trips, oldest first."""
         ...
 
-    async def decisions(self, limit: int | None = None) -> list[Decision]: ...
+    async def decisions(self, limit: int | None = None) -> list[Decision]:
+        """Of this bot, newest first."""
+        ...
 
     async def refusals(self) -> dict[str, int]:
         """How many intents were refused, by reason."""
@@ -444,10 +462,13 @@ class Ledger(Protocol):
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]: ...
 
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
-        """The sum of outside movements in quote currency, at the prices of their symbols' base assets."""
+        """The sum of outside movements in quote currency, at the prices of their symbols' base assets. An asset
+        without a price counts as nothing, as it does in the equity."""
         ...
 
-    async def entries(self, limit: int | None = None) -> list[Entry]: ...
+    async def entries(self, limit: int | None = None) -> list[Entry]:
+        """Of the whole account, newest first."""
+        ...
 
     async def invariants(self) -> list[Invariant]:
         """The design's invariants, each checked against the rows as they are now."""

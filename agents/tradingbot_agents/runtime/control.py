@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.events import SpecChangePending, SpecFileRefused, StateChanged
 from tradingbot_agents.domain.values import BotState, stricter
@@ -32,7 +30,7 @@ class StateControl:
         self._asked = BotState(bot.spec.state)
         self._hold: Hold | None = None
         self._state = self._asked
-        self._running_revision = _revision_but_state(bot)
+        self._running_revision = revision(bot)
         self._seen: tuple[int, int] | None = None
         self._seen = self._stamp()
 
@@ -69,7 +67,7 @@ class StateControl:
             self._sink.emit(SpecFileRefused(at=self._clock.now(), agent=AGENT, why=str(error)))
             return
         self._asked = BotState(bot.spec.state)
-        if _revision_but_state(bot) != self._running_revision:
+        if revision(bot) != self._running_revision:
             self._sink.emit(
                 SpecChangePending(
                     at=self._clock.now(),
@@ -87,7 +85,3 @@ class StateControl:
             # An editor replaces a file in two steps: look again the next time.
             return self._seen
         return found.st_mtime_ns, found.st_size
-
-
-def _revision_but_state(bot: TradingBot) -> str:
-    return revision(msgspec.structs.replace(bot, spec=msgspec.structs.replace(bot.spec, state="Running")))

@@ -1,0 +1,134 @@
+"""Connections to PostgreSQL, and what their failures mean: try again, give up for now, or say it.
+
+Every call of the ledger is idempotent, so a call whose connection broke is repeated once without anybody
+noticing. That is safe also when the first attempt was committed and only its answer got lost: the second one
+finds it done and answers so. (``claim`` then answers ``None``; its order is ``submitting``, is looked up at the
+exchange, and ends as ``not_found``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from tradingbot_agents.ledger.port import Epoch, Fenced, LedgerError, LedgerUnavailable
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+T = TypeVar("T")
+
+# Raised by the function `enter`; the message is the current epoch.
+_FENCED = "TB001"
+
+# Two transactions that wait for each other can not happen as long as all lock the account first; a foreign
+# session (a backup, a person) may still bring it about.
+_CONFLICT_RETRIES = 5
+
+_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+class Database:
+    """A small pool whose connections carry no session state."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, dsn: str, *, pool_size: int, command_timeout: float) -> Database:
+        """Raises ``LedgerUnavailable``."""
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=pool_size,
+                command_timeout=command_timeout,
+                # A reset would be a round trip after every call, and there is nothing to reset.
+                reset=_nothing_to_reset,
+                server_settings={"application_name": "tradingbot", "timezone": "UTC", "jit": "off"},
+            )
+        except _LOST as error:
+            raise LedgerUnavailable(_unreachable(error)) from error
+        except asyncpg.PostgresError as error:
+            raise LedgerError(f"the ledger's database refuses the connection: {error}") from error
+        return cls(pool)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], epoch: Epoch | None = None) -> T:
+        """The result of ``work``, whose statements are transactions of their own unless it opens one.
+
+        Raises ``Fenced`` (of ``epoch``), ``LedgerUnavailable`` or ``LedgerError``.
+        """
+        losses = conflicts = 0
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    try:
+                        return await work(connection)
+                    except asyncpg.InterfaceError as error:
+                        if connection.is_closed():
+                            raise asyncpg.ConnectionDoesNotExistError(str(error)) from error
+                        raise
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+                conflicts += 1
+                if conflicts > _CONFLICT_RETRIES:
+                    raise LedgerUnavailable(
+                        f"{conflicts} attempts met a conflict with other sessions ({error}): repeat the call"
+                    ) from error
+            except _LOST as error:
+                losses += 1
+                if losses > 1:
+                    raise LedgerUnavailable(_unreachable(error)) from error
+                await self._pool.expire_connections()
+            except asyncpg.IntegrityConstraintViolationError as error:
+                raise LedgerError(
+                    f"the ledger refuses what would break its rules: {error} {error.detail or ''}"
+                ) from error
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == _FENCED and epoch is not None:
+                    raise Fenced(epoch, int(str(error))) from None
+                raise LedgerError(f"the ledger's database refuses the statement: {error}") from error
+
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]], epoch: Epoch | None = None) -> T:
+        """The result of ``work``, which is one transaction: all of it, or nothing."""
+
+        async def whole(connection: Connection) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self.run(whole, epoch)
+
+    async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of ``work``, all of whose statements see the database as it is now."""
+
+        async def whole(connection: Connection) -> T:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await work(connection)
+
+        return await self.run(whole)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await self.run(lambda connection: connection.fetch(query, *arguments))
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        return await self.run(lambda connection: connection.fetchrow(query, *arguments))
+
+
+async def _nothing_to_reset(connection: Connection) -> None:
+    pass
+
+
+def _unreachable(error: BaseException) -> str:
+    return (
+        f"the ledger's database does not answer ({type(error).__name__}: {error}): what was in flight may or may not"
+        " be committed, repeat the call once it runs again"
+    )

@@ -1,0 +1,222 @@
+"""The half of the ledger that only reads: no locks, so that it may be used while another process writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from tradingbot_agents.domain import messages
+from tradingbot_agents.domain.fills import Fill
+from tradingbot_agents.domain.orders import Order, Reservation
+from tradingbot_agents.domain.position import Position
+from tradingbot_agents.domain.values import ONE, ZERO, BotState
+from tradingbot_agents.ledger import invariants, rows
+from tradingbot_agents.ledger.database import Database
+from tradingbot_agents.ledger.port import (
+    AccountKey,
+    Balance,
+    Decision,
+    Entry,
+    EquityPoint,
+    Hold,
+    Invariant,
+    OutboxRow,
+    Performance,
+    Role,
+    Trade,
+)
+
+# No row has this id: of an account or a bot that is not there yet, everything is empty.
+NOBODY = 0
+
+
+class LedgerReader:
+    """One account and one bot of it."""
+
+    def __init__(self, database: Database, account: AccountKey, bot: str) -> None:
+        self._database = database
+        self._account_key = account
+        self._bot_name = bot
+        self._account = NOBODY
+        self._bot = NOBODY
+
+    async def _identify(self) -> None:
+        """Learn the ids of account and bot once they are there."""
+        if self._bot != NOBODY:
+            return
+        key = self._account_key
+        row = await self._database.fetchrow(
+            "SELECT a.id AS account, b.id AS bot FROM accounts a LEFT JOIN bots b ON b.account = a.id AND b.name = $5"
+            " WHERE a.mode = $1 AND a.exchange = $2 AND a.endpoint = $3 AND a.name = $4",
+            key.mode.value,
+            key.exchange,
+            key.endpoint,
+            key.name,
+            self._bot_name,
+        )
+        if row is not None:
+            self._account = row["account"]
+            self._bot = row["bot"] or NOBODY
+
+    async def decision(self, intent_id: str) -> Decision | None:
+        await self._identify()
+        row = await self._database.fetchrow(
+            f"SELECT {rows.DECISION_COLUMNS} FROM decisions WHERE bot = $1 AND intent_id = $2", self._bot, intent_id
+        )
+        return None if row is None else rows.decision(row, new=False)
+
+    async def unpublished(self, role: Role, limit: int = 100) -> list[OutboxRow]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT number, message FROM outbox WHERE bot = $1 AND role = $2 ORDER BY number LIMIT $3",
+            self._bot,
+            role.value,
+            limit,
+        )
+        return [OutboxRow(row["number"], messages.decode(row["message"])) for row in found]
+
+    async def hold(self) -> Hold | None:
+        await self._identify()
+        row = await self._database.fetchrow(
+            "SELECT hold_state, hold_reason, hold_by, hold_at FROM bots WHERE id = $1 AND hold_state IS NOT NULL",
+            self._bot,
+        )
+        if row is None:
+            return None
+        return Hold(
+            state=BotState(row["hold_state"]), reason=row["hold_reason"], by=row["hold_by"], at=row["hold_at"]
+        )
+
+    async def balances(self) -> dict[str, Balance]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT asset, total, reserved, outside_holds FROM balances WHERE account = $1 ORDER BY asset",
+            self._account,
+        )
+        return {row["asset"]: rows.balance(row) for row in found}
+
+    async def positions(self) -> dict[str, Position]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT {rows.POSITION_COLUMNS} FROM positions WHERE bot = $1 ORDER BY symbol", self._bot
+        )
+        return {row["symbol"]: rows.position(row) for row in found}
+
+    async def orders_to_send(self) -> list[Order]:
+        return await self._orders("AND o.finished_at IS NULL AND o.state = 'approved' ORDER BY o.number")
+
+    async def live_orders(self) -> list[Order]:
+        return await self._orders("AND o.finished_at IS NULL AND o.state <> 'approved' ORDER BY o.number")
+
+    async def order(self, client_order_id: str) -> Order | None:
+        found = await self._orders("AND o.client_order_id = $3", client_order_id)
+        return found[0] if found else None
+
+    async def orders(self, limit: int | None = None) -> list[Order]:
+        return await self._orders("ORDER BY o.number DESC LIMIT $3", limit)
+
+    async def _orders(self, which: str, *arguments: object) -> list[Order]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT {rows.ORDER_COLUMNS} FROM orders o JOIN bots b ON b.id = o.bot"
+            f" WHERE o.account = $1 AND o.bot = $2 {which}",
+            self._account,
+            self._bot,
+            *arguments,
+        )
+        return [rows.order(row) for row in found]
+
+    async def reservations(self) -> list[Reservation]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT {rows.RESERVATION_COLUMNS} FROM orders o"
+            " WHERE o.account = $1 AND o.finished_at IS NULL AND o.reservation = 'held' ORDER BY o.number",
+            self._account,
+        )
+        return [reservation for row in found if (reservation := rows.reservation(row)) is not None]
+
+    async def fills(self, limit: int | None = None) -> list[Fill]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT * FROM fills WHERE account = $1 AND bot = $2 ORDER BY number DESC LIMIT $3",
+            self._account,
+            self._bot,
+            limit,
+        )
+        return [rows.fill(row) for row in found]
+
+    async def trades(self, since: datetime | None = None) -> list[Trade]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT {rows.TRADE_COLUMNS} FROM trades"
+            " WHERE bot = $1 AND closed_at >= coalesce($2, '-infinity'::timestamptz) ORDER BY closed_at, number",
+            self._bot,
+            since,
+        )
+        return [rows.trade(row) for row in found]
+
+    async def decisions(self, limit: int | None = None) -> list[Decision]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT {rows.DECISION_COLUMNS} FROM decisions WHERE bot = $1 ORDER BY number DESC LIMIT $2",
+            self._bot,
+            limit,
+        )
+        return [rows.decision(row, new=False) for row in found]
+
+    async def refusals(self) -> dict[str, int]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT reason, count(*) AS times FROM decisions WHERE bot = $1 AND reason IS NOT NULL"
+            " GROUP BY reason ORDER BY reason",
+            self._bot,
+        )
+        return {row["reason"]: row["times"] for row in found}
+
+    async def performance(self) -> dict[str, Performance]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT indicator, wins, losses FROM indicator_performance WHERE bot = $1 ORDER BY indicator", self._bot
+        )
+        return {row["indicator"]: Performance(row["indicator"], row["wins"], row["losses"]) for row in found}
+
+    async def equity(self, since: datetime | None = None) -> list[EquityPoint]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT at, equity FROM equity_points"
+            " WHERE bot = $1 AND at >= coalesce($2, '-infinity'::timestamptz) ORDER BY at",
+            self._bot,
+            since,
+        )
+        return [EquityPoint(row["at"], row["equity"]) for row in found]
+
+    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT e.asset, a.quote, sum(e.amount) AS amount FROM entries e JOIN accounts a ON a.id = e.account"
+            " WHERE e.account = $1 AND e.kind IN ('outside', 'reversal') GROUP BY e.asset, a.quote",
+            self._account,
+        )
+        total = ZERO
+        for row in found:
+            price = ONE if row["asset"] == row["quote"] else prices.get(f"{row['asset']}/{row['quote']}", ZERO)
+            total += row["amount"] * price
+        return total
+
+    async def entries(self, limit: int | None = None) -> list[Entry]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT number, asset, amount, kind, cause, at FROM entries WHERE account = $1"
+            " ORDER BY number DESC LIMIT $2",
+            self._account,
+            limit,
+        )
+        return [rows.entry(row) for row in found]
+
+    async def invariants(self) -> list[Invariant]:
+        await self._identify()
+        return await self._database.snapshot(lambda connection: invariants.check(connection, self._account))
+
+    async def close(self) -> None:
+        await self._database.close()

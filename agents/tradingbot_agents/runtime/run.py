@@ -1,0 +1,542 @@
+"""``tradingbot run``: from a spec file to a report, with everything in between started and stopped in order.
+
+Read ``run`` from top to bottom: each step either succeeds or ends with one clear error, and nothing is written
+before the spec and the candles are known to be good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tradingbot_agents.bus.embedded import EmbeddedBus
+from tradingbot_agents.bus.port import DeadLetter
+from tradingbot_agents.bus.topology import (
+    DATA_COLLECTION,
+    EXECUTION,
+    RISK,
+    STRATEGY,
+    TECHNICAL_ANALYSIS,
+    topology,
+)
+from tradingbot_agents.clock import VirtualClock, VirtualTimers
+from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered
+from tradingbot_agents.domain.values import TIMEFRAMES
+from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
+from tradingbot_agents.exchange.market_rules import load_market_rules
+from tradingbot_agents.exchange.simulated import SimulatedExchange
+from tradingbot_agents.exchange.state import StateStore
+from tradingbot_agents.ledger.datadir import DataDir, read_identity
+from tradingbot_agents.ledger.embedded import EmbeddedPostgres
+from tradingbot_agents.ledger.migrate import migrate
+from tradingbot_agents.ledger.port import Ledger
+from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_agents.marketdata.memory import MemoryCandleStore
+from tradingbot_agents.runtime import report as reporting
+from tradingbot_agents.runtime.control import StateControl
+from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
+from tradingbot_agents.runtime.driver import Ending, ReplayDriver
+from tradingbot_agents.runtime.supervisor import Agent, Backoff, Supervisor
+from tradingbot_agents.runtime.view import Dashboard, LiveView, Snapshot
+from tradingbot_agents.runtime.wiring import (
+    check_runnable,
+    data_collection_settings,
+    execution_settings,
+    opening,
+    risk_settings,
+    simulated_settings,
+    strategy_settings,
+    technical_analysis_settings,
+)
+from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging
+from tradingbot_api import TradingBot, load_file
+
+DEFAULT_SEED = 1
+EXCHANGE_FOLDER = "exchange"
+
+OK = 0
+INVARIANT_VIOLATED = 6
+INTERRUPTED = 130
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    spec: Path
+    candles: Path | None
+    speed: Decimal | None
+    seed: int | None
+    data_dir: Path | None
+    until: datetime | None
+    output: Literal["text", "json"] | None
+    report: Path | None
+
+
+class Stop:
+    """Asked for by a signal: the first finishes what is in flight, a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.by: signal.Signals | None = None
+
+    def ask(self, by: signal.Signals) -> None:
+        if self.event.is_set():
+            raise KeyboardInterrupt
+        self.by = by
+        self.event.set()
+
+
+class EventRows:
+    """Keeps durable events until they are written to the ledger."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        if event.durable:
+            self._waiting.append(event)
+
+    async def write(self, ledger: Ledger) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            await ledger.record_events(waiting)
+
+
+async def run(options: RunOptions) -> int:
+    """Run the bot of a spec until its candles end or it is stopped; returns the exit code."""
+    bot = load_file(options.spec)
+    check_runnable(bot)
+    source = _candles(bot, options)
+    rules = load_market_rules(_beside(options.spec, bot.spec.exchange.simulated.market_rules))
+    data_dir = options.data_dir or default_data_dir(bot)
+    seed = _seed(options.seed, data_dir)
+    if not StateStore.exists(data_dir / EXCHANGE_FOLDER):
+        source.check()
+    output = options.output or ("text" if sys.stdout.isatty() else "json")
+    live_view = output == "text" and sys.stdout.isatty()
+    stop = Stop()
+
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_signals(stop))
+        stack.enter_context(
+            DataDir.open(data_dir, now=datetime.now(UTC), identity=identity_of(bot, seed, source.fingerprint))
+        )
+        server = EmbeddedPostgres(data_dir)
+        dsn = await server.start()
+        stack.push_async_callback(server.stop)
+        await migrate(dsn)
+        ledger = await PostgresLedger.connect(dsn, account_key(bot), bot.metadata.name, recover=server.ensure_running)
+        stack.push_async_callback(ledger.close)
+
+        clock = VirtualClock(source.start_time)
+        exchange = SimulatedExchange.open(
+            data_dir / EXCHANGE_FOLDER,
+            source=source,
+            rules=rules,
+            clock=clock,
+            seed=seed,
+            settings=simulated_settings(bot),
+        )
+        stack.callback(exchange.close)
+        clock.advance_to(exchange.place)
+        session = Session(
+            bot=bot, options=options, seed=seed, source=source, exchange=exchange, ledger=ledger, clock=clock
+        )
+        await session.open_account()
+
+        ending = Ending.FINISHED
+        if exchange.next_close() is not None:
+            ending = await session.trade(server, stop, live_view=live_view, log_output=output)
+        report = await session.report()
+
+    _print_report(report, options, ending)
+    if report.invariants.violated:
+        return INVARIANT_VIOLATED
+    return INTERRUPTED if ending is Ending.STOPPED and stop.by is signal.SIGINT else OK
+
+
+class Session:
+    """One run over opened parts."""
+
+    def __init__(
+        self,
+        *,
+        bot: TradingBot,
+        options: RunOptions,
+        seed: int,
+        source: CandleSource,
+        exchange: SimulatedExchange,
+        ledger: PostgresLedger,
+        clock: VirtualClock,
+    ) -> None:
+        self._bot = bot
+        self._options = options
+        self._seed = seed
+        self._source = source
+        self._exchange = exchange
+        self._ledger = ledger
+        self._clock = clock
+        self._quote = bot.spec.account.quote_currency
+
+    async def open_account(self) -> None:
+        """Write the opening snapshot, the first time."""
+        holdings = {asset: balance.total for asset, balance in (await self._exchange.balances()).items()}
+        prices = {symbol: self._exchange.opening_price(symbol) for symbol in self._bot.spec.symbols}
+        balances, adopted = opening(self._bot, holdings, prices)
+        await self._ledger.open_account(balances, adopted, self._source.start_time, quote=self._quote)
+
+    async def trade(
+        self,
+        server: EmbeddedPostgres,
+        stop: Stop,
+        *,
+        live_view: bool,
+        log_output: Literal["text", "json"],
+    ) -> Ending:
+        spec = self._bot.spec
+        dashboard = Dashboard()
+        rows = EventRows()
+        sinks: list[Sink] = [dashboard, rows]
+        if not live_view:
+            configure_logging(log_output)
+            sinks.append(LogSink(self._bot.metadata.name))
+        sink = FanOut(sinks)
+        timers = VirtualTimers(self._clock)
+        bus = EmbeddedBus(
+            self._clock, topology(TIMEFRAMES[spec.timeframe]), on_dead_letter=_dead_letters_to(sink, self._clock)
+        )
+        control = StateControl(self._bot, self._options.spec, self._ledger, self._clock, sink)
+        await control.refresh()
+
+        async def restore() -> None:
+            await server.ensure_running()
+
+        supervisor = Supervisor(
+            self._factories(timers=timers, bus=bus, sink=sink, control=control),
+            bus=bus,
+            timers=timers,
+            clock=self._clock,
+            sink=sink,
+            backoff=Backoff(
+                first=spec.runtime.restart_delay,
+                longest=spec.runtime.restart_delay_maximum,
+                attempts=spec.runtime.restart_attempts,
+                calm=2 * spec.runtime.restart_delay_maximum,
+            ),
+            restore=restore,
+        )
+        self._tell_gaps(sink)
+        with contextlib.ExitStack() as stack:
+            view = stack.enter_context(LiveView(dashboard)) if live_view else None
+            housekeeping = _Housekeeping(self, control, rows, view, spec.runtime.spec_interval.total_seconds())
+            driver = ReplayDriver(
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                supervisor=supervisor,
+                end=self._exchange.end_time,
+                until=self._options.until,
+                speed=self._speed(),
+                housekeeping=housekeeping,
+                stop=stop.event,
+            )
+            await supervisor.start()
+            try:
+                ending = await driver.run()
+            finally:
+                await supervisor.stop()
+                await rows.write(self._ledger)
+            if view is not None:
+                view.update(await self.snapshot(control, housekeeping.rate))
+        return ending
+
+    def _factories(
+        self, *, timers: VirtualTimers, bus: EmbeddedBus, sink: Sink, control: StateControl
+    ) -> Mapping[str, Callable[[], Agent]]:
+        # Each agent's libraries are imported here, by the one function that needs them all.
+        from tradingbot_agents.data_collection.agent import DataCollectionAgent
+        from tradingbot_agents.execution.agent import ExecutionAgent
+        from tradingbot_agents.risk.agent import RiskAgent
+        from tradingbot_agents.strategy.agent import StrategyAgent
+        from tradingbot_agents.technical_analysis.agent import TechnicalAnalysisAgent
+
+        name = self._bot.metadata.name
+        symbols = self._bot.spec.symbols
+        store = MemoryCandleStore(capacity=self._bot.spec.history)
+        return {
+            DATA_COLLECTION: lambda: DataCollectionAgent(
+                bot=name,
+                settings=data_collection_settings(self._bot),
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                sink=sink,
+                feed=self._exchange,
+                store=store,
+            ),
+            TECHNICAL_ANALYSIS: lambda: TechnicalAnalysisAgent(
+                bot=name,
+                settings=technical_analysis_settings(self._bot),
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                sink=sink,
+                store=store,
+            ),
+            STRATEGY: lambda: StrategyAgent(
+                bot=name,
+                settings=strategy_settings(self._bot),
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                sink=sink,
+                ledger=self._ledger,
+            ),
+            RISK: lambda: RiskAgent(
+                bot=name,
+                settings=risk_settings(self._bot),
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                sink=sink,
+                ledger=self._ledger,
+                store=store,
+                rules=self._exchange.rules,
+                state=control,
+            ),
+            EXECUTION: lambda: ExecutionAgent(
+                bot=name,
+                account=str(account_key(self._bot)),
+                symbols=symbols,
+                settings=execution_settings(self._bot),
+                clock=self._clock,
+                timers=timers,
+                bus=bus,
+                sink=sink,
+                ledger=self._ledger,
+                venue=self._exchange,
+                state=control,
+            ),
+        }
+
+    def _speed(self) -> float | None:
+        replay = self._bot.spec.exchange.replay
+        assert replay is not None
+        speed = self._options.speed if self._options.speed is not None else replay.speed
+        return float(speed) if speed.is_finite() else None
+
+    def _tell_gaps(self, sink: Sink) -> None:
+        """What the candle files lack is known before the run; the agents notice it again as it comes."""
+        if self._exchange.place > self._source.start_time:
+            return
+        for found in self._exchange.reports:
+            for gap in found.gaps:
+                sink.emit(
+                    CandleGap(
+                        at=self._clock.now(),
+                        agent="supervisor",
+                        symbol=found.symbol,
+                        after=gap.after,
+                        before=gap.before,
+                        missing=gap.missing,
+                    )
+                )
+
+    def prices(self) -> dict[str, Decimal]:
+        return {
+            symbol: price
+            for symbol in self._bot.spec.symbols
+            if (price := self._exchange.last_price(symbol)) is not None
+        }
+
+    async def snapshot(self, control: StateControl, rate: float) -> Snapshot:
+        balances = await self._ledger.balances()
+        positions = await self._ledger.positions()
+        prices = self.prices()
+        played, in_all = self._exchange.progress
+        return Snapshot(
+            bot=self._bot.metadata.name,
+            account=str(account_key(self._bot)),
+            quote=self._quote,
+            state=control(),
+            at=self._clock.now(),
+            end=self._exchange.end_time,
+            candles=played,
+            candles_in_all=in_all,
+            rate=rate,
+            equity_start=self._equity_start(),
+            equity=reporting.equity_at(balances, prices, self._quote),
+            realised=sum((position.realised for position in positions.values()), Decimal(0)),
+            balances=balances,
+            positions=positions,
+            prices=prices,
+        )
+
+    def _equity_start(self) -> Decimal:
+        """What the account was worth when it was opened, at the opening prices."""
+        balances, _ = opening(self._bot, self._bot.spec.account.paper_balances or {}, {})
+        value = Decimal(0)
+        for asset, amount in balances.items():
+            if asset == self._quote:
+                value += amount
+            else:
+                price = self._exchange.opening_price(f"{asset}/{self._quote}")
+                value += amount * price if price is not None else Decimal(0)
+        return value
+
+    async def report(self) -> reporting.Report:
+        ledger = self._ledger
+        played, _ = self._exchange.progress
+        decisions = await ledger.decisions()
+        return reporting.build_report(
+            reporting.Facts(
+                bot=self._bot.metadata.name,
+                account=str(account_key(self._bot)),
+                quote_currency=self._quote,
+                seed=self._seed,
+                finished=self._exchange.next_close() is None,
+                start=self._source.start_time,
+                end=self._exchange.place,
+                candles=played,
+                approved=sum(1 for decision in decisions if decision.reason is None),
+                refusals=await ledger.refusals(),
+                trades=await ledger.trades(),
+                fills=await ledger.fills(),
+                positions=await ledger.positions(),
+                balances=await ledger.balances(),
+                prices=self.prices(),
+                equity_start=self._equity_start(),
+                equity_points=await ledger.equity(),
+                invariants=[*await ledger.invariants(), await self._exchange_agrees()],
+            )
+        )
+
+    async def _exchange_agrees(self) -> reporting.Invariant:
+        """The ledger against the exchange's own books: balances, trades, and orders that only one of them knows."""
+        ledger_totals = {asset: balance.total for asset, balance in (await self._ledger.balances()).items()}
+        exchange_totals = {asset: balance.total for asset, balance in (await self._exchange.balances()).items()}
+        violations = [
+            f"{asset}: the ledger has {ledger_totals.get(asset, Decimal(0)):f}, "
+            f"the exchange {exchange_totals.get(asset, Decimal(0)):f}"
+            for asset in sorted({*ledger_totals, *exchange_totals})
+            if ledger_totals.get(asset, Decimal(0)) != exchange_totals.get(asset, Decimal(0))
+        ]
+        booked = {fill.exchange_trade_id for fill in await self._ledger.fills()}
+        traded = {trade.exchange_trade_id for trade in self._exchange.all_trades()}
+        violations += [f"trade {trade} of the exchange is not booked" for trade in sorted(traded - booked)]
+        violations += [
+            f"fill {fill} is booked, and the exchange has no such trade" for fill in sorted(booked - traded)
+        ]
+        for order in await self._exchange.open_orders():
+            known = order.client_order_id and await self._ledger.order(order.client_order_id)
+            if not known or not known.state.is_live:
+                violations.append(f"order {order.client_order_id} is open on the exchange and not in the ledger")
+        return reporting.Invariant(
+            name="exchange_agrees",
+            protects="what we believe to have is what the exchange says we have",
+            violations=tuple(violations),
+        )
+
+
+class _Housekeeping:
+    """What happens between two steps of the replay, each at its own interval of real time."""
+
+    VIEW_INTERVAL = 0.2
+
+    def __init__(
+        self, session: Session, control: StateControl, rows: EventRows, view: LiveView | None, spec_interval: float
+    ) -> None:
+        self._session = session
+        self._control = control
+        self._rows = rows
+        self._view = view
+        self._spec_interval = spec_interval
+        self._looked = self._drawn = time.monotonic()
+        self._counted = (time.monotonic(), session._exchange.progress[0])
+        self.rate = 0.0
+
+    async def __call__(self) -> None:
+        now = time.monotonic()
+        await self._rows.write(self._session._ledger)
+        if now - self._looked >= self._spec_interval:
+            self._looked = now
+            await self._control.refresh()
+        if self._view is not None and now - self._drawn >= self.VIEW_INTERVAL:
+            self._drawn = now
+            self._count(now)
+            self._view.update(await self._session.snapshot(self._control, self.rate))
+
+    def _count(self, now: float) -> None:
+        before, played_before = self._counted
+        played = self._session._exchange.progress[0]
+        if now - before >= 1:
+            self.rate = (played - played_before) / (now - before)
+            self._counted = (now, played)
+
+
+def _candles(bot: TradingBot, options: RunOptions) -> CandleSource:
+    replay = bot.spec.exchange.replay
+    assert replay is not None, "a valid spec of the simulated exchange has a replay"
+    place = options.candles or _beside(options.spec, replay.source)
+    assert place is not None
+    return find_candles(place, bot.spec.symbols, bot.spec.timeframe)
+
+
+def _beside(spec: Path, path: str | None) -> Path | None:
+    """Paths in a spec are relative to the spec file."""
+    return None if path is None else spec.parent / path
+
+
+def _seed(given: int | None, data_dir: Path) -> int:
+    if given is not None:
+        return given
+    identity = read_identity(data_dir) if data_dir.is_dir() else None
+    return int(identity["seed"]) if identity and "seed" in identity else DEFAULT_SEED
+
+
+@contextlib.contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.ask, each)
+    try:
+        yield
+    finally:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+
+
+def _dead_letters_to(sink: Sink, clock: VirtualClock) -> Callable[[DeadLetter], None]:
+    def tell(letter: DeadLetter) -> None:
+        sink.emit(
+            MessageDeadLettered(
+                at=clock.now(),
+                agent="bus",
+                correlation_id=letter.message.correlation_id,
+                queue=letter.queue,
+                message_id=letter.message.id,
+                why=letter.reason,
+            )
+        )
+
+    return tell
+
+
+def _print_report(report: reporting.Report, options: RunOptions, ending: Ending) -> None:
+    if options.report is not None:
+        options.report.write_text(reporting.to_json(report) + "\n")
+    if options.output == "json":
+        print(msgspec.json.encode({"event": "report", "ending": ending.value, "report": report}).decode())
+        return
+    print(reporting.to_text(report))
+    if ending is Ending.STOPPED:
+        print("\nStopped; what was in flight is finished. The same command goes on from here.")

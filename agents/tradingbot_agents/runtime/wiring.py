@@ -1,0 +1,254 @@
+"""From a spec to the agents' settings, and which implementations a run is made of.
+
+The only place that knows both the resource's shape and the rooms. A replay in lockstep needs no backup timers:
+no message can be lost while the process lives, and a restart begins with a sweep. So they are left out, and a
+candle without a decision costs nothing but its own work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from tradingbot_agents.data_collection.settings import Settings as DataCollectionSettings
+from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees
+from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, split_symbol
+from tradingbot_agents.exchange.port import Capabilities
+from tradingbot_agents.exchange.simulated import SimulatedSettings
+from tradingbot_agents.execution.settings import LookUpSettings, TrailingSettings
+from tradingbot_agents.execution.settings import Settings as ExecutionSettings
+from tradingbot_agents.ledger.port import Adoption
+from tradingbot_agents.risk import settings as risk
+from tradingbot_agents.runtime.data import account_key
+from tradingbot_agents.strategy import settings as strategy
+from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
+from tradingbot_api import TradingBot
+from tradingbot_api.defaults import INDICATOR_PARAMETERS
+from tradingbot_api.risk import Protection
+
+T = TypeVar("T")
+
+
+class NotRunnable(Exception):
+    """The spec is valid, and this version can not run it here."""
+
+
+def check_runnable(bot: TradingBot) -> None:
+    """Raises ``NotRunnable`` with what to change."""
+    exchange = bot.spec.exchange
+    if exchange.name != "simulated":
+        raise NotRunnable(
+            f"spec.exchange.name: {exchange.name!r} is valid, and this version runs only on the simulated exchange: "
+            "use name: simulated with a replay of candles"
+        )
+
+
+def simulated_settings(bot: TradingBot) -> SimulatedSettings:
+    spec = bot.spec
+    simulated = spec.exchange.simulated
+    assert simulated is not None, "a valid paper spec has them"
+    # A buy's fee in what it receives is ``get``; a fee in quote is the same for both sides.
+    currency = FeeCurrency.GET if simulated.fee_currency == "base" else FeeCurrency.QUOTE
+    return SimulatedSettings(
+        initial_balances=spec.account.paper_balances or {},
+        fees=Fees(maker=simulated.fees.maker, taker=simulated.fees.taker, currency=currency),
+        slippage=simulated.slippage,
+        latency=simulated.latency,
+        participation=simulated.participation,
+        rate_limit=simulated.rate_limit,
+        rate_window=timedelta(minutes=1),
+        lost_calls=ZERO,
+        history=max(spec.history, spec.risk.value_at_risk.lookback_candles),
+        capabilities=Capabilities(stop_market=True, stop_limit=True, client_order_ids=True),
+    )
+
+
+def opening(
+    bot: TradingBot, holdings: Mapping[str, Decimal], prices: Mapping[str, Decimal | None]
+) -> tuple[dict[str, Decimal], list[Adoption]]:
+    """The opening snapshot of ``holdings``, and which of them become positions at ``prices`` (by symbol)."""
+    balances = {asset: amount for asset, amount in holdings.items() if amount > ZERO}
+    adopted = []
+    if bot.spec.account.holdings_at_start == "adopt":
+        for symbol in bot.spec.symbols:
+            base, _ = split_symbol(symbol)
+            price = prices.get(symbol)
+            if base in balances and price is not None:
+                adopted.append(Adoption(symbol=symbol, amount=balances[base], price=price))
+    return balances, adopted
+
+
+def data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
+    spec = bot.spec
+    bar = TIMEFRAMES[spec.timeframe]
+    return DataCollectionSettings(
+        symbols=spec.symbols,
+        timeframe=spec.timeframe,
+        # In a replay a bar is there the moment it closes, or never.
+        poll_interval=bar,
+        settle_delay=timedelta(0),
+        stale_after=bar + spec.data.stale_after,
+        history=spec.history,
+    )
+
+
+def strategy_settings(bot: TradingBot) -> strategy.StrategySettings:
+    spec = bot.spec.strategy
+    return strategy.StrategySettings(
+        decider=_fusion(bot)
+        if spec.plugin is None
+        else strategy.PluginSettings(path=spec.plugin.path, parameters=spec.plugin.parameters),
+        memory=spec.signal_memory_candles,
+        min_confidence=float(spec.min_confidence),
+        signal_max_age=spec.signal_max_age,
+        intent_time_to_live=spec.intent_time_to_live,
+        sell_on_signal=spec.sell_on_signal,
+    )
+
+
+def _fusion(bot: TradingBot) -> strategy.FusionSettings:
+    """Confidences and weights become floats here: they say how sure, never how much."""
+    spec = bot.spec.strategy
+    assert spec.fusion is not None, "a valid spec has a fusion or a plugin"
+    return strategy.FusionSettings(
+        method=strategy.FusionMethod(spec.fusion),
+        weights={indicator.id: float(indicator.weight) for indicator in spec.indicators},
+        consensus=strategy.ConsensusSettings(
+            minimum_agreement=spec.consensus.minimum_agreement, threshold=float(spec.consensus.threshold)
+        ),
+        time_decay=strategy.TimeDecaySettings(
+            half_life=spec.time_decay.half_life_candles * TIMEFRAMES[bot.spec.timeframe],
+            threshold=float(spec.time_decay.threshold),
+        ),
+        bayesian=strategy.BayesianSettings(
+            prior_accuracy=float(spec.bayesian.prior_accuracy),
+            prior_strength=float(spec.bayesian.prior_strength),
+            threshold=float(spec.bayesian.threshold),
+        ),
+        hybrid=strategy.HybridSettings(
+            consensus_weight=float(spec.hybrid.weights.consensus),
+            time_decay_weight=float(spec.hybrid.weights.time_decay),
+            bayesian_weight=float(spec.hybrid.weights.bayesian),
+            threshold=float(spec.hybrid.threshold),
+        ),
+    )
+
+
+def technical_analysis_settings(bot: TradingBot) -> TechnicalAnalysisSettings:
+    spec = bot.spec
+    return TechnicalAnalysisSettings(
+        timeframe=spec.timeframe,
+        window=spec.strategy.window,
+        indicators=tuple(
+            IndicatorSettings(
+                id=indicator.id,
+                name=indicator.name,
+                parameters={name: getattr(indicator, name) for name in INDICATOR_PARAMETERS[indicator.name]},
+            )
+            for indicator in spec.strategy.indicators
+        ),
+        atr_period=spec.risk.sizing.volatility.atr_period,
+        warmup_signals=spec.strategy.signal_memory_candles + 1,
+    )
+
+
+def risk_settings(bot: TradingBot) -> risk.Settings:
+    spec = bot.spec
+    sizing = spec.risk.sizing
+    return risk.Settings(
+        account=str(account_key(bot)),
+        quote_currency=spec.account.quote_currency,
+        quote_step=spec.account.quote_step,
+        symbols=spec.symbols,
+        timeframe=spec.timeframe,
+        sizing=risk.SizingSettings(
+            method=risk.SizingMethod(sizing.method),
+            fraction=sizing.fraction,
+            kelly=risk.KellySettings(
+                cap=sizing.kelly.cap,
+                multiplier=sizing.kelly.multiplier,
+                minimum_trades=sizing.kelly.minimum_trades,
+                lookback_trades=sizing.kelly.lookback_trades,
+            ),
+            volatility=risk.VolatilitySettings(
+                target_risk=sizing.volatility.target_risk, atr_multiple=sizing.volatility.atr_multiple
+            ),
+            caps=tuple(risk.SizeCap(below=cap.below, fraction=cap.cap) for cap in sizing.caps),
+        ),
+        approval=risk.ApprovalSettings(
+            order=risk.ApprovalOrder(spec.risk.approval.order), window=spec.risk.approval.window
+        ),
+        stop_loss=spec.risk.stop_loss,
+        take_profit=spec.risk.take_profit,
+        worst_price_slippage=spec.risk.worst_price_slippage,
+        protections=_protections(spec.risk.protections),
+        price=risk.PriceSettings(
+            max_age=spec.risk.max_price_age,
+            cache_for=spec.risk.price_fallback.cache_for,
+            ticker_timeout=spec.risk.price_fallback.ticker_timeout,
+            alert_after=spec.risk.price_fallback.alert_after,
+        ),
+        value_at_risk=risk.ValueAtRiskSettings(
+            confidence=spec.risk.value_at_risk.confidence,
+            lookback_candles=spec.risk.value_at_risk.lookback_candles,
+        ),
+        equity_interval=spec.risk.equity_interval,
+        outbox_interval=None,
+    )
+
+
+def _protections(wanted: Sequence[Protection]) -> risk.Protections:
+    by_name: dict[str, Protection] = {protection.name: protection for protection in wanted}
+
+    def parameters(name: str, into: type[T], *fields: str) -> T | None:
+        """The rule's own settings; the spec's types give every parameter that a rule takes a value."""
+        protection = by_name.get(name)
+        return None if protection is None else into(**{field: getattr(protection, field) for field in fields})
+
+    open_positions, share, reward = (
+        by_name.get(name) for name in ("maxOpenPositions", "maxSymbolShare", "minRewardToRisk")
+    )
+    return risk.Protections(
+        max_drawdown=parameters("maxDrawdown", risk.MaxDrawdown, "limit", "lookback", "pause"),
+        daily_loss=parameters("dailyLoss", risk.DailyLoss, "limit"),
+        cooldown=parameters("cooldown", risk.Cooldown, "pause", "per_symbol"),
+        stop_loss_guard=parameters("stopLossGuard", risk.StopLossGuard, "count", "lookback", "pause", "per_symbol"),
+        max_open_positions=None if open_positions is None else open_positions.count,
+        max_symbol_share=None if share is None else share.share,
+        min_reward_to_risk=None if reward is None else reward.ratio,
+    )
+
+
+def execution_settings(bot: TradingBot) -> ExecutionSettings:
+    spec = bot.spec
+    execution = spec.execution
+    trailing = spec.risk.trailing_stop
+    return ExecutionSettings(
+        look_up=LookUpSettings(
+            send_limit=execution.send_limit,
+            receive_window=spec.exchange.receive_window,
+            attempts=execution.look_up_attempts,
+            margin=execution.look_up_margin,
+            spacing=execution.look_up_interval,
+            immediate_not_found=True,
+        ),
+        order_time_limit=execution.order_time_limit,
+        cancel_retry=execution.cancel_retry_delay,
+        watch_interval=None,
+        sweep_interval=None,
+        inspect_interval=None,
+        rules_interval=spec.exchange.rules_interval,
+        reappear_window=execution.reappear_window,
+        stops_on_exchange=execution.stops_on_exchange,
+        stop_limit_offset=execution.stop_limit_offset,
+        trailing=None
+        if trailing is None
+        else TrailingSettings(distance=trailing.distance, activate_at=trailing.activate_at, step=trailing.step),
+        exit_retry=execution.exit_retry_delay,
+        exit_retry_longest=execution.exit_retry_delay_maximum,
+        max_exit_attempts=execution.max_exit_attempts,
+        ledger_retry=spec.runtime.ledger_retry_delay,
+        fee_price_max_age=execution.fee_price_max_age,
+    )
