@@ -277,6 +277,7 @@ RECONCILE_INTERVAL: Final = timedelta(minutes=5)
 STOP_LIMIT: Final = timedelta(seconds=20)  # To finish what is in flight; below Kubernetes' 30 s grace period.
 RESTART_DELAY: Final = timedelta(seconds=1)  # Before an agent that failed is started again; doubles each time...
 RESTART_DELAY_MAXIMUM: Final = timedelta(seconds=30)  # ...up to this, so that a mended dependency is soon noticed.
+RESTART_ATTEMPTS: Final = 8  # In a row: about two minutes of trying, then a person is asked.
 LEDGER_RETRY_DELAY: Final = timedelta(seconds=1)  # Before work is tried again that met a database out of reach.
 OUTBOX_INTERVAL: Final = timedelta(seconds=1)  # Backup polling of the outbox; the relay itself wakes at each commit.
 SPEC_INTERVAL: Final = timedelta(seconds=1)  # Between looks for a changed `state`; it must be obeyed within 5 s.

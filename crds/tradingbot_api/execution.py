@@ -95,6 +95,9 @@ class Runtime(Model, frozen=True, kw_only=True):
         defaults.RESTART_DELAY
     )
     restart_delay_maximum: Annotated[Duration, doc("The longest such delay.")] = defaults.RESTART_DELAY_MAXIMUM
+    restart_attempts: Annotated[
+        _Attempts, doc("Restarts of one agent in a row, without a calm time between, before the process gives up.")
+    ] = defaults.RESTART_ATTEMPTS
     ledger_retry_delay: Annotated[Duration, doc("Before work is tried again that could not reach the ledger.")] = (
         defaults.LEDGER_RETRY_DELAY
     )

@@ -76,6 +76,8 @@ class FakeVenue:
         """Base currency held, by symbol."""
         self.liquidity: Decimal | None = None
         """The most that one order fills at once (``None``: all of it)."""
+        self.fee_asset: str | None = None
+        """A third asset in which fees are taken, at one part in a thousand of the amount."""
         self.slow = False
         """Orders that should end at once stay open and unfilled, until ``settle``."""
         self.spoils: list[tuple[str, Spoil]] = []
@@ -234,11 +236,10 @@ class FakeVenue:
             if part <= ZERO:
                 continue
             buys = order.side is Side.BUY
-            fee = (
-                Fee(rules.base, part * rules.fees.taker)
-                if buys
-                else Fee(rules.quote, part * price * rules.fees.taker)
-            )
+            rate = rules.fees.taker
+            fee = Fee(rules.base, part * rate) if buys else Fee(rules.quote, part * price * rate)
+            if self.fee_asset is not None:
+                fee = Fee(self.fee_asset, part * rate)
             self.trades.append(
                 ExchangeTrade(
                     exchange_trade_id=str(len(self.trades) + 1),
@@ -251,7 +252,7 @@ class FakeVenue:
                     fee=fee,
                 )
             )
-            change = part * (ONE - rules.fees.taker) if buys else -part
+            change = part * (ONE if self.fee_asset else ONE - rate) if buys else -part
             self.base[order.symbol] = self.base.get(order.symbol, ZERO) + change
         filled = order.filled + amount
         state = ExchangeOrderState.CLOSED if filled == order.amount else ExchangeOrderState.OPEN

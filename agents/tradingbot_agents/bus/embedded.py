@@ -10,10 +10,12 @@ Messages are immutable, so the queues of a topic share one entry instead of copi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from tradingbot_agents.bus.port import (
+    BatchHandler,
     DeadLetter,
     DependencyUnavailable,
     Handler,
@@ -36,14 +38,16 @@ Entry = tuple[int, datetime, Message]
 
 
 class _Queue:
-    __slots__ = ("discarded", "entries", "failures", "handler", "max_length", "retry_at", "spec", "ttl")
+    __slots__ = ("discarded", "entries", "failures", "handler", "max_length", "retry_at", "spec", "ttl", "window")
 
     def __init__(self, spec: QueueSpec) -> None:
         self.spec = spec
         self.ttl = spec.ttl
         self.max_length = spec.max_length
         self.entries: deque[Entry] = deque()
-        self.handler: Handler | None = None
+        self.handler: Callable[[Any], Awaitable[None]] | None = None
+        self.window: timedelta | None = None
+        """How long a batch is collected from its first message on; ``None``: messages are delivered one by one."""
         self.retry_at: datetime | None = None
         self.failures: dict[int, int] = {}
         """Failed deliveries by place: they outlive the consumer, or a poison message would restart its agent
@@ -55,11 +59,21 @@ class _Queue:
         if self.max_length is not None and len(self.entries) > self.max_length:
             self._discard_oldest()
 
-    def put_back(self, entry: Entry) -> None:
-        """To the place it had: in front, so that nothing of its key overtakes it."""
-        self.entries.appendleft(entry)
-        if self.max_length is not None and len(self.entries) > self.max_length:
+    def put_back(self, entries: list[Entry]) -> None:
+        """To the places they had: in front, so that nothing of their key overtakes them."""
+        self.entries.extendleft(reversed(entries))
+        while self.max_length is not None and len(self.entries) > self.max_length:
             self._discard_oldest()
+
+    def take(self) -> list[Entry]:
+        """The next delivery: the oldest message, or what came within its window. A message that failed before is
+        delivered alone, so that a poison one takes no other with it to the dead letters."""
+        taken = [self.entries.popleft()]
+        if self.window is not None and taken[0][0] not in self.failures:
+            closes = taken[0][1] + self.window
+            while self.entries and self.entries[0][1] <= closes and self.entries[0][0] not in self.failures:
+                taken.append(self.entries.popleft())
+        return taken
 
     def discard_expired(self, now: datetime) -> None:
         while self.ttl is not None and self.entries and now - self.entries[0][1] >= self.ttl:
@@ -115,7 +129,15 @@ class EmbeddedBus:
             queue.put(entry)
 
     async def consume(self, queue: str, handler: Handler) -> None:
-        self._named(queue).handler = handler
+        self._attach(queue, handler, None)
+
+    async def consume_batches(self, queue: str, handler: BatchHandler, window: timedelta) -> None:
+        self._attach(queue, handler, window)
+
+    def _attach(self, queue: str, handler: Handler | BatchHandler, window: timedelta | None) -> None:
+        target = self._named(queue)
+        target.handler = handler
+        target.window = window
         self._sort_out()
 
     async def respond(self, owner: str, topic: str, responder: Responder) -> None:
@@ -165,8 +187,9 @@ class EmbeddedBus:
     # What the driver uses.
 
     async def step(self) -> bool:
-        """Deliver the oldest message that has a consumer, and wait for its handler; ``False`` when there is
-        none. Raises ``HandlerFailed`` after the message is back in its place (or among the dead letters)."""
+        """Deliver the oldest message that has a consumer (or the batch that it begins, once its window is over),
+        and wait for its handler; ``False`` when there is none. Raises ``HandlerFailed`` after the message is back
+        in its place (or among the dead letters)."""
         if self._responder_failures:
             raise self._responder_failures.popleft()
         if self._delivering:
@@ -178,43 +201,61 @@ class EmbeddedBus:
             first = 0
             for candidate in self._ready:
                 if candidate.entries:
-                    place = candidate.entries[0][0]
-                    if queue is None or place < first:
+                    place, published, _ = candidate.entries[0]
+                    if (queue is None or place < first) and (
+                        candidate.window is None or self._clock.now() - published >= candidate.window
+                    ):
                         queue, first = candidate, place
             if queue is None or queue.handler is None:
                 return False
             if queue.ttl is None or self._clock.now() - queue.entries[0][1] < queue.ttl:
                 break
             queue.discard_expired(self._clock.now())
-        entry = queue.entries.popleft()
+        entries = queue.take()
         self._delivering = True
         try:
-            await queue.handler(entry[2])
+            if queue.window is None:
+                await queue.handler(entries[0][2])
+            else:
+                await queue.handler([message for _, _, message in entries])
         except Reject as error:
-            self._set_aside(queue, entry, str(error), queue.failures.pop(first, 0) + 1)
+            for entry in entries:
+                self._set_aside(queue, entry, str(error), queue.failures.pop(entry[0], 0) + 1)
         except DependencyUnavailable:
-            queue.put_back(entry)
+            queue.put_back(entries)
             if queue.handler is not None:
                 queue.retry_at = self._clock.now() + self._retry_delay
                 self._sort_out()
         except Exception as error:
-            self._count_failure(queue, entry, error)
-            raise HandlerFailed(queue.spec.owner, queue.spec.name, entry[2].id) from error
+            queue.put_back([entry for entry in entries if not self._is_over(queue, entry, error)])
+            raise HandlerFailed(queue.spec.owner, queue.spec.name, entries[0][2].id) from error
         except BaseException:
             # Cancelled in the middle of it: not acknowledged, so it comes again.
-            queue.put_back(entry)
+            queue.put_back(entries)
             raise
         else:
             if queue.failures:
-                queue.failures.pop(first, None)
+                for entry in entries:
+                    queue.failures.pop(entry[0], None)
         finally:
             self._delivering = False
         return True
 
+    def next_due(self) -> datetime | None:
+        """When there is something to deliver that could not be delivered before: the first batch whose window
+        ends, or the first paused queue that is tried again; ``None`` when there is neither."""
+        windows = (
+            queue.entries[0][1] + queue.window for queue in self._ready if queue.window is not None and queue.entries
+        )
+        retry = self.next_retry() if self._paused else None
+        return min((due for due in (*windows, retry) if due is not None), default=None)
+
     def next_retry(self) -> datetime | None:
         """When the first paused queue that holds something is tried again, or ``None``."""
-        waiting = [q.retry_at for q in self._queues.values() if q.retry_at is not None and q.entries]
-        return min(waiting, default=None)
+        paused = [queue for queue in self._queues.values() if queue.retry_at is not None]
+        for queue in paused:
+            queue.discard_expired(self._clock.now())
+        return min((q.retry_at for q in paused if q.entries and q.retry_at is not None), default=None)
 
     def resume(self, owner: str | None = None) -> None:
         """End the pause of an agent's queues (or of all) now: what they need is back."""
@@ -268,16 +309,18 @@ class EmbeddedBus:
         if due:
             self._sort_out()
 
-    def _count_failure(self, queue: _Queue, entry: Entry, error: Exception) -> None:
+    def _is_over(self, queue: _Queue, entry: Entry, error: Exception) -> bool:
+        """Count a failed delivery; ``True`` when it was the last one, and the message is dropped or set aside."""
         limit = queue.spec.delivery_limit
         failures = queue.failures.pop(entry[0], 0) + 1
         if limit is None:
             queue.discarded += 1
-        elif failures >= limit:
+            return True
+        if failures >= limit:
             self._set_aside(queue, entry, f"{type(error).__name__}: {error}", failures)
-        else:
-            queue.failures[entry[0]] = failures
-            queue.put_back(entry)
+            return True
+        queue.failures[entry[0]] = failures
+        return False
 
     def _set_aside(self, queue: _Queue, entry: Entry, reason: str, deliveries: int) -> None:
         letter = DeadLetter(

@@ -39,15 +39,18 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, SpecInvalid):
         return exit_codes.BAD_INPUT
 
-    from tradingbot_agents.exchange.errors import InputInvalid
+    from tradingbot_agents.exchange.candle_files import CandleFileInvalid
+    from tradingbot_agents.exchange.candle_source import CandleSourceError
+    from tradingbot_agents.exchange.market_rules import MarketRulesInvalid, NoMarketRules
+    from tradingbot_agents.exchange.state import ExchangeStateError
     from tradingbot_agents.ledger.datadir import DataDirError
     from tradingbot_agents.ledger.port import Fenced, LedgerError
     from tradingbot_agents.runtime.supervisor import AgentGaveUp
     from tradingbot_agents.runtime.wiring import NotRunnable
 
-    if isinstance(error, InputInvalid | NotRunnable):
+    if isinstance(error, CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable):
         return exit_codes.BAD_INPUT
-    if isinstance(error, DataDirError):
+    if isinstance(error, DataDirError | ExchangeStateError):
         return exit_codes.DATA_DIRECTORY
     if isinstance(error, AgentGaveUp | Fenced):
         return exit_codes.GAVE_UP

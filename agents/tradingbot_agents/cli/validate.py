@@ -21,9 +21,8 @@ def validate(spec: Path, output: str) -> int:
     if output == "json":
         print(as_json({"valid": True, "mistakes": []}))
     else:
-        print(
-            f"{spec}: {bot.metadata.name} is valid ({bot.spec.mode}, {bot.spec.exchange.name}, {len(bot.spec.symbols)} symbols)"
-        )
+        about = f"{bot.spec.mode}, {bot.spec.exchange.name}, {len(bot.spec.symbols)} symbols"
+        print(f"{spec}: {bot.metadata.name} is valid ({about})")
     return exit_codes.OK
 
 

@@ -107,10 +107,14 @@ class Books:
 
     def rest(self, order: BookOrder) -> None:
         """The order stays in the book, and locks what its remainder spends."""
-        self.open[order.id] = order
-        self._symbols.setdefault(order.symbol, {})[order.id] = order
-        self._client_ids[order.client_order_id] = order.id
+        self._enter(order)
         self._relock(order)
+
+    def restore(self, order: BookOrder) -> None:
+        """An open order, with its lock, as it was kept."""
+        self._enter(order)
+        asset, _ = self.need(order, ZERO)
+        self.used[asset] = self.used.get(asset, ZERO) + order.locked
 
     def end(self, order: BookOrder, state: ExchangeOrderState) -> None:
         """The order is final: it leaves the book and frees what it locked."""
@@ -158,9 +162,15 @@ class Books:
             self.end(order, ExchangeOrderState.CLOSED)
         return fee
 
+    def _enter(self, order: BookOrder) -> None:
+        self.open[order.id] = order
+        self._symbols.setdefault(order.symbol, {})[order.id] = order
+        self._client_ids[order.client_order_id] = order.id
+
     def _relock(self, order: BookOrder) -> None:
+        """Lock what the remainder needs, or what is left: a stop that buys after a jump has paid more than it locked."""
         asset, need = self.need(order, self.worst_price(order, ZERO))
-        locked = need if order.id in self.open else ZERO
+        locked = min(need, self.free(asset) + order.locked) if order.id in self.open else ZERO
         self.used[asset] = self.used.get(asset, ZERO) - order.locked + locked
         order.locked = locked
 

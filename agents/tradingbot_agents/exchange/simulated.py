@@ -125,7 +125,7 @@ class SimulatedExchange:
 
         self._books = Books(rules, settings.slippage, store.totals())
         for order in store.open_orders():
-            self._books.rest(order)
+            self._books.restore(order)
         self._before_change = self._books.balances()
         self._last_order, self._last_trade = store.last_ids()
 
@@ -201,6 +201,26 @@ class SimulatedExchange:
     def start_time(self) -> datetime:
         """When the first bar opens."""
         return self._source.start_time
+
+    @property
+    def end_time(self) -> datetime:
+        """When the last bar closes."""
+        return max(report.last_open for report in self.reports) + TIMEFRAMES[self._source.timeframe]
+
+    @property
+    def rules(self) -> Mapping[str, SymbolRules]:
+        """The market rules of the symbols that are replayed."""
+        return self._rules
+
+    def last_price(self, symbol: str) -> Decimal | None:
+        """The close of the last bar that was played, or ``None`` before the first. Asks nothing, counts no call."""
+        bar = self._last_bar(symbol)
+        return None if bar is None else bar.close
+
+    def opening_price(self, symbol: str) -> Decimal | None:
+        """The first bar's open, or ``None`` for a symbol that is not replayed."""
+        file = self._files.get(symbol)
+        return None if file is None else next(file.rows()).open
 
     @property
     def place(self) -> datetime:
@@ -395,11 +415,13 @@ class SimulatedExchange:
         amount = min(order.remaining, rules.floor_amount(left))
         if amount <= ZERO:
             return done
-        amount = self._books.affordable(order, match.price, amount)
+        wanted, amount = amount, self._books.affordable(order, match.price, amount)
         if amount <= ZERO:
             self._books.end(order, ExchangeOrderState.CANCELLED)
             return done
         fee = self._books.fill(order, match.price, amount, match.maker)
+        if amount < wanted:
+            self._books.end(order, ExchangeOrderState.CANCELLED)
         self._last_trade += 1
         trades.append(
             BookTrade(

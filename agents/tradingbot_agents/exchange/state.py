@@ -36,7 +36,7 @@ CREATE TABLE orders (
     id INTEGER PRIMARY KEY, client_order_id TEXT NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL,
     type TEXT NOT NULL, time_in_force TEXT NOT NULL, amount TEXT NOT NULL, limit_price TEXT, stop_price TEXT,
     at INTEGER NOT NULL, state TEXT NOT NULL, filled TEXT NOT NULL, cost TEXT NOT NULL, fills INTEGER NOT NULL,
-    triggered INTEGER NOT NULL);
+    triggered INTEGER NOT NULL, locked TEXT NOT NULL);
 CREATE INDEX orders_client_order_id ON orders (client_order_id);
 CREATE INDEX orders_open ON orders (id) WHERE state = 'open';
 CREATE TABLE trades (
@@ -128,7 +128,7 @@ class StateStore:
         return {asset: Decimal(total) for asset, total in self._rows("SELECT asset, total FROM balances")}
 
     def open_orders(self) -> list[BookOrder]:
-        """Oldest first; what they lock is not stored, for it follows from the rest."""
+        """Oldest first."""
         return [_order(row) for row in self._rows("SELECT * FROM orders WHERE state = 'open' ORDER BY id")]
 
     def newest_order(self, symbol: str, client_order_id: str) -> BookOrder | None:
@@ -190,9 +190,9 @@ class StateStore:
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
-                "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET state = excluded.state, filled = excluded.filled, "
-                "cost = excluded.cost, fills = excluded.fills, triggered = excluded.triggered",
+                "cost = excluded.cost, fills = excluded.fills, triggered = excluded.triggered, locked = excluded.locked",
                 [_order_row(order) for order in orders],
             )
             connection.executemany(
@@ -268,12 +268,30 @@ def _order_row(order: BookOrder) -> tuple[object, ...]:
         str(order.cost),
         order.fills,
         int(order.triggered),
+        str(order.locked),
     )
 
 
 def _order(row: tuple[Any, ...]) -> BookOrder:
     """The columns of ``orders``, in the order of the table."""
-    (id_, client, symbol, side, type_, force, amount, limit, stop, at, state, filled, cost, fills, triggered) = row
+    (
+        id_,
+        client,
+        symbol,
+        side,
+        type_,
+        force,
+        amount,
+        limit,
+        stop,
+        at,
+        state,
+        filled,
+        cost,
+        fills,
+        triggered,
+        locked,
+    ) = row
     return BookOrder(
         id=id_,
         client_order_id=client,
@@ -290,6 +308,7 @@ def _order(row: tuple[Any, ...]) -> BookOrder:
         cost=Decimal(cost),
         fills=fills,
         triggered=bool(triggered),
+        locked=Decimal(locked),
     )
 
 

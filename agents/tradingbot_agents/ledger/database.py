@@ -1,9 +1,9 @@
 """Connections to PostgreSQL, and what their failures mean: try again, give up for now, or say it.
 
-Every call of the ledger is idempotent, so a call whose connection broke is repeated once without anybody
-noticing. That is safe also when the first attempt was committed and only its answer got lost: the second one
-finds it done and answers so. (``claim`` then answers ``None``; its order is ``submitting``, is looked up at the
-exchange, and ends as ``not_found``.)
+Every call of the ledger is idempotent, so a call whose connection broke is repeated without anybody noticing: once,
+or, where the server is our own to bring back, after that. It is safe also when the first attempt was committed and
+only its answer got lost: the second one finds it done and answers so. (``claim`` then answers ``None``; its order
+is ``submitting`` and is looked up at the exchange.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from tradingbot_agents.ledger.port import Epoch, Fenced, LedgerError, LedgerUnav
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 T = TypeVar("T")
+
+Recover = Callable[[], Awaitable[object]]
+"""Returns once the server runs again (or did all the time). Raises when it can not be brought back."""
+
+# A server that was brought back and is gone again at once, so many times, is not coming back.
+_LOSSES_WITH_RECOVERY = 5
 
 # Raised by the function `enter`; the message is the current epoch.
 _FENCED = "TB001"
@@ -38,12 +44,17 @@ _LOST = (
 class Database:
     """A small pool whose connections carry no session state."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], recover: Recover | None) -> None:
         self._pool = pool
+        self._recover = recover
 
     @classmethod
-    async def connect(cls, dsn: str, *, pool_size: int, command_timeout: float) -> Database:
-        """Raises ``LedgerUnavailable``."""
+    async def connect(
+        cls, dsn: str, *, pool_size: int, command_timeout: float, recover: Recover | None = None
+    ) -> Database:
+        """``recover`` brings a dead server back; with it, a call waits for that and goes on.
+
+        Raises ``LedgerUnavailable``."""
         try:
             pool = await asyncpg.create_pool(
                 dsn,
@@ -58,7 +69,7 @@ class Database:
             raise LedgerUnavailable(_unreachable(error)) from error
         except asyncpg.PostgresError as error:
             raise LedgerError(f"the ledger's database refuses the connection: {error}") from error
-        return cls(pool)
+        return cls(pool, recover)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -86,8 +97,10 @@ class Database:
                     ) from error
             except _LOST as error:
                 losses += 1
-                if losses > 1:
+                if losses > (_LOSSES_WITH_RECOVERY if self._recover is not None else 1):
                     raise LedgerUnavailable(_unreachable(error)) from error
+                if self._recover is not None:
+                    await self._recover()
                 await self._pool.expire_connections()
             except asyncpg.IntegrityConstraintViolationError as error:
                 raise LedgerError(

@@ -63,7 +63,7 @@ class Fenced(LedgerError):
 
     def __init__(self, epoch: Epoch, current: int) -> None:
         super().__init__(
-            f"{epoch.role.value} epoch {epoch.number} is fenced off by epoch {current}: a newer process of this bot runs"
+            f"{epoch.role.value} epoch {epoch.number} is fenced off by epoch {current}: a newer process runs"
         )
         self.epoch = epoch
         self.current = current

@@ -21,7 +21,7 @@ from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.values import ZERO, Leg, Side, split_symbol
 from tradingbot_agents.ledger import booking, pages, rows
 from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
-from tradingbot_agents.ledger.database import Connection, Database
+from tradingbot_agents.ledger.database import Connection, Database, Recover
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
@@ -54,14 +54,23 @@ class PostgresLedger(LedgerReader):
 
     @classmethod
     async def connect(
-        cls, dsn: str, account: AccountKey, bot: str, *, pool_size: int = 4, command_timeout: float = 30.0
+        cls,
+        dsn: str,
+        account: AccountKey,
+        bot: str,
+        *,
+        pool_size: int = 4,
+        command_timeout: float = 30.0,
+        recover: Recover | None = None,
     ) -> PostgresLedger:
         """Writes nothing: account and bot come into being with ``open_account`` and ``raise_epoch``.
+
+        ``recover`` brings back a server of our own that died; calls then wait for it and go on.
 
         ``command_timeout`` is in seconds; a statement that takes longer raises ``LedgerUnavailable``, as does a
         database that can not be reached.
         """
-        database = await Database.connect(dsn, pool_size=pool_size, command_timeout=command_timeout)
+        database = await Database.connect(dsn, pool_size=pool_size, command_timeout=command_timeout, recover=recover)
         return cls(database, account, bot)
 
     # --- the account -----------------------------------------------------------------------------------

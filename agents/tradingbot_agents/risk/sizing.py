@@ -84,7 +84,8 @@ def kelly(settings: KellySettings, fallback: Decimal, trades: Sequence[Trade]) -
     ``W`` is the share of trades that won, ``R`` the mean gain over the mean loss, each as a fraction of what
     the trade cost, so that large and small trades count alike. A trade that broke even did not win.
     """
-    counted = trades[-settings.lookback_trades :]
+    # What cost nothing (an adopted gift) has no gain as a fraction of its cost.
+    counted = [trade for trade in trades if trade.cost > ZERO][-settings.lookback_trades :]
     if len(counted) < settings.minimum_trades:
         return min(fallback, settings.cap)
     gains = [trade.profit / trade.cost for trade in counted if trade.profit > ZERO]

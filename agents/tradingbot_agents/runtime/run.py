@@ -40,7 +40,7 @@ from tradingbot_agents.exchange.state import StateStore
 from tradingbot_agents.ledger.datadir import DataDir, read_identity
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
-from tradingbot_agents.ledger.port import Ledger
+from tradingbot_agents.ledger.port import Invariant, Ledger
 from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.marketdata.memory import MemoryCandleStore
 from tradingbot_agents.runtime import report as reporting
@@ -116,7 +116,8 @@ async def run(options: RunOptions) -> int:
     bot = load_file(options.spec)
     check_runnable(bot)
     source = _candles(bot, options)
-    rules = load_market_rules(_beside(options.spec, bot.spec.exchange.simulated.market_rules))
+    simulated = bot.spec.exchange.simulated
+    rules = load_market_rules(_beside(options.spec, simulated.market_rules if simulated is not None else None))
     data_dir = options.data_dir or default_data_dir(bot)
     seed = _seed(options.seed, data_dir)
     if not StateStore.exists(data_dir / EXCHANGE_FOLDER):
@@ -263,7 +264,7 @@ class Session:
         self, *, timers: VirtualTimers, bus: EmbeddedBus, sink: Sink, control: StateControl
     ) -> Mapping[str, Callable[[], Agent]]:
         # Each agent's libraries are imported here, by the one function that needs them all.
-        from tradingbot_agents.data_collection.agent import DataCollectionAgent
+        from tradingbot_agents.data_collection.agent import DataCollection
         from tradingbot_agents.execution.agent import ExecutionAgent
         from tradingbot_agents.risk.agent import RiskAgent
         from tradingbot_agents.strategy.agent import StrategyAgent
@@ -273,7 +274,7 @@ class Session:
         symbols = self._bot.spec.symbols
         store = MemoryCandleStore(capacity=self._bot.spec.history)
         return {
-            DATA_COLLECTION: lambda: DataCollectionAgent(
+            DATA_COLLECTION: lambda: DataCollection(
                 bot=name,
                 settings=data_collection_settings(self._bot),
                 clock=self._clock,
@@ -420,7 +421,7 @@ class Session:
             )
         )
 
-    async def _exchange_agrees(self) -> reporting.Invariant:
+    async def _exchange_agrees(self) -> Invariant:
         """The ledger against the exchange's own books: balances, trades, and orders that only one of them knows."""
         ledger_totals = {asset: balance.total for asset, balance in (await self._ledger.balances()).items()}
         exchange_totals = {asset: balance.total for asset, balance in (await self._exchange.balances()).items()}
@@ -440,7 +441,7 @@ class Session:
             known = order.client_order_id and await self._ledger.order(order.client_order_id)
             if not known or not known.state.is_live:
                 violations.append(f"order {order.client_order_id} is open on the exchange and not in the ledger")
-        return reporting.Invariant(
+        return Invariant(
             name="exchange_agrees",
             protects="what we believe to have is what the exchange says we have",
             violations=tuple(violations),

@@ -46,7 +46,7 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def pause(self, attempt: int) -> timedelta:
         """Before restart number ``attempt`` (from 1): doubled each time, up to the longest."""
-        return min(self.first * 2 ** (attempt - 1), self.longest)
+        return min(self.first * int(2 ** (attempt - 1)), self.longest)
 
 
 class AgentGaveUp(Exception):

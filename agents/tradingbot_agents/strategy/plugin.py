@@ -102,15 +102,15 @@ def load(settings: PluginSettings) -> Strategy:
 
 
 def _make(found: type[Any], path: str, parameters: Mapping[str, str]) -> Strategy:
-    shown = dict(parameters)
+    given = dict(parameters)
     try:
-        strategy: Strategy = found(shown)
+        strategy: Strategy = found(given)
     except KeyError as error:
-        raise PluginError(f"{PARAMETERS}: {shown!r}: {path} needs a parameter {error}: add it") from error
+        raise PluginError(f"{PARAMETERS}: {given!r}: {path} needs a parameter {error}: add it") from error
     except Exception as error:
         raise PluginError(
-            f"{PARAMETERS}: {shown!r}: {path} refused them with {_said(error)}: change the parameters, or let the class"
-            " take them as its one argument"
+            f"{PARAMETERS}: {given!r}: {path} refused them with {_said(error)}: change them, or let the class take"
+            " them as its one argument"
         ) from error
     return strategy
 

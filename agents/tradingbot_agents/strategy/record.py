@@ -1,7 +1,7 @@
 """The indicators' record as it was when a candle closed.
 
-A candle's trades are booked while its signal is on the way, in an order that a crash can change. If the trades of that
-very moment counted, a decision taken again after a restart could be another one. So they are taken off again.
+A candle's trades are booked while its signal is on the way, in an order that a crash can change. If the trades of
+that very moment counted, a decision taken again after a restart could be another one. So they are taken off.
 """
 
 from __future__ import annotations

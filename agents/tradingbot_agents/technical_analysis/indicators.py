@@ -196,7 +196,7 @@ def vwap(bars: Bars, parameters: Bands) -> Score:
     average = np.dot(offset, volume).item() / (3.0 * traded)
     offset *= offset
     variance = np.dot(offset, volume).item() / (9.0 * traded) - average * average
-    if not variance > (STILL * last) ** 2:
+    if not variance > STILL * STILL * last * last:
         return 0.0, -average
     return -average / (parameters.std_dev * math.sqrt(variance)), -average
 

@@ -41,8 +41,8 @@ def test_every_missing_or_doubtful_file_is_named_at_once(tmp_path: Path) -> None
     assert refusal(tmp_path, ["BTC/USDT", "ETH/USDT"], "1h") == (
         ": 2 files could be BTC/USDT 1h: BTC_USDT-1h-2017-2024.csv.gz, BTC_USDT-1h-2024.csv.gz (for one symbol, name "
         "the file itself instead of the directory; otherwise move the others away); no file is ETH/USDT 1h: it would "
-        "be called ETH_USDT-1h.csv.gz, but the directory holds BTC_USDT-1h-2017-2024.csv.gz, BTC_USDT-1h-2024.csv.gz, "
-        "ETH_USDT-5m.csv"
+        "be called ETH_USDT-1h.csv.gz, but the directory holds BTC_USDT-1h-2017-2024.csv.gz, "
+        "BTC_USDT-1h-2024.csv.gz, ETH_USDT-5m.csv"
     )
 
 
