@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -68,6 +69,15 @@ def write_bars(directory: Path, symbol: str, bars: Sequence[Bar], start: datetim
     return write_lines(directory / f"{symbol.replace('/', '_')}-5m.csv", lines(bars, start))
 
 
+_opened: list[SimulatedExchange] = []
+
+
+def close_all() -> None:
+    """Close every exchange that a ``Replay`` has opened, those whose process was "killed" too."""
+    while _opened:
+        _opened.pop().close()
+
+
 class Replay:
     """A simulated exchange over a few bars, its clock, and its faults."""
 
@@ -103,11 +113,25 @@ class Replay:
             settings=self.settings,
             faults=self.faults,
         )
+        _opened.append(self.exchange)
         return self.exchange
 
     def reopen(self) -> SimulatedExchange:
         self.exchange.close()
         return self.open()
+
+    def killed(self, name: str) -> Replay:
+        """The replay of a process that starts where a kill of this one, now, would leave it: what it has handed to
+        the system is copied, and nothing else. Its clock goes on at the exchange's place."""
+        copy = Replay.__new__(Replay)
+        copy.__dict__.update(self.__dict__)
+        copy.directory = self.directory / name
+        copy.directory.mkdir()
+        for part in ("state", "candles"):
+            shutil.copytree(self.directory / part, copy.directory / part)
+        copy.clock = VirtualClock(START)
+        copy.clock.advance_to(copy.open().place)
+        return copy
 
     def after(self, bars: int) -> SimulatedExchange:
         """The exchange when that many bars have closed."""

@@ -168,7 +168,7 @@ class Books:
         self._client_ids[order.client_order_id] = order.id
 
     def _relock(self, order: BookOrder) -> None:
-        """Lock what the remainder needs, or what is left: a stop that buys after a jump has paid more than it locked."""
+        """Lock what the remainder needs, or what is left: after a jump a stop that buys pays more than it locked."""
         asset, need = self.need(order, self.worst_price(order, ZERO))
         locked = min(need, self.free(asset) + order.locked) if order.id in self.open else ZERO
         self.used[asset] = self.used.get(asset, ZERO) - order.locked + locked

@@ -516,7 +516,9 @@ class SimulatedExchange:
             raise OrderRejected("off_amount_step", f"amount {request.amount} is not a number")
         price = request.limit_price or request.stop_price or bar.close
         if problem := rules.order_problem(request.type, request.amount, price):
-            raise OrderRejected(problem.reason, str(problem))
+            raise OrderRejected(
+                problem.reason, f"{problem.field} {problem.value:f} against {problem.limit:f} of {request.symbol}"
+            )
         if request.stop_price is not None and (
             request.stop_price >= bar.close if request.side is Side.SELL else request.stop_price <= bar.close
         ):

@@ -192,7 +192,8 @@ class StateStore:
             connection.executemany(
                 "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET state = excluded.state, filled = excluded.filled, "
-                "cost = excluded.cost, fills = excluded.fills, triggered = excluded.triggered, locked = excluded.locked",
+                "cost = excluded.cost, fills = excluded.fills, triggered = excluded.triggered, "
+                "locked = excluded.locked",
                 [_order_row(order) for order in orders],
             )
             connection.executemany(

@@ -58,13 +58,16 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                # Kept by a task in the background otherwise, which would print what the caller is told anyway.
+                min_size=0,
                 max_size=pool_size,
                 command_timeout=command_timeout,
                 # A reset would be a round trip after every call, and there is nothing to reset.
                 reset=_nothing_to_reset,
                 server_settings={"application_name": "tradingbot", "timezone": "UTC", "jit": "off"},
             )
+            async with pool.acquire():
+                pass
         except _LOST as error:
             raise LedgerUnavailable(_unreachable(error)) from error
         except asyncpg.PostgresError as error:

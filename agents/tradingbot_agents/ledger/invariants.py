@@ -48,7 +48,7 @@ RULES = (
         FULL JOIN (
             SELECT asset, sum(held) AS held FROM (
                 SELECT reserve_asset AS asset, greatest(reserve_amount - reserve_drawn, 0) AS held
-                FROM orders WHERE account = $1 AND reservation = 'held'
+                FROM orders WHERE account = $1 AND finished_at IS NULL AND leg = 'entry'
                 UNION ALL
                 SELECT split_part(p.symbol, '/', 1), p.exit_hold
                 FROM positions p JOIN bots ON bots.id = p.bot WHERE bots.account = $1
@@ -88,18 +88,18 @@ RULES = (
     ),
     Rule(
         "entries_and_reservations_match",
-        "Every entry that may still be filled has its money held, and no money is held for one that is over.",
+        "Every entry has its money held until it has ended, and nothing else holds any.",
         """
-        SELECT format('order %s is %s, its reservation of %s %s is %s', client_order_id, state, reserve_amount,
-            reserve_asset, coalesce(reservation, 'missing'))
-        FROM orders WHERE account = $1 AND leg = 'entry'
-            AND (state IN ('approved', 'submitting', 'open', 'cancelling', 'unresolved'))
-                IS DISTINCT FROM (reservation = 'held')
+        SELECT format('order %s is an order to %s of leg %s, and reserves %s %s', client_order_id, side, leg,
+            coalesce(reserve_amount::text, 'no'), coalesce(reserve_asset, 'money'))
+        FROM orders WHERE account = $1
+            AND ((leg = 'entry') <> (num_nonnulls(reserve_asset, reserve_amount, reserve_drawn) = 3)
+                OR (leg = 'entry') <> (side = 'buy'))
         """,
     ),
     Rule(
         "final_orders_hold_nothing",
-        "An order that has ended, and only such a one, is finished and gives back what it held.",
+        "An order that has ended, and only such a one, has given back what it held.",
         """
         SELECT format('order %s is %s, finished at %s', client_order_id, state,
             coalesce(finished_at::text, 'no time'))

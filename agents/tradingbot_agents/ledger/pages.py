@@ -22,7 +22,7 @@ from tradingbot_agents.ledger.port import Balance, Role, Trade, UnknownOrder
 
 # The order, its position, and what the other live exit legs of that position may still sell.
 _FOLIO = f"""
-SELECT {rows.ORDER_COLUMNS}, o.reserve_asset, o.reserve_amount, o.reserve_drawn, o.reservation,
+SELECT {rows.ORDER_COLUMNS}, o.reserve_asset, o.reserve_amount, o.reserve_drawn,
     o.bot, o.protect_stop, o.protect_target, o.indicators,
     (SELECT coalesce(sum(greatest(l.amount - l.filled, 0)), 0) FROM orders l
         WHERE l.account = o.account AND l.bot = o.bot AND l.finished_at IS NULL
@@ -131,7 +131,7 @@ async def save(
     order, reservation = after.order, after.reservation
     await connection.execute(
         "UPDATE orders SET state = $3, filled = $4, cost = $5, exchange_order_id = $6, claimed_at = $7,"
-        " finished_at = $8, reason = $9, reserve_drawn = $10, reservation = $11"
+        " finished_at = $8, reason = $9, reserve_drawn = $10"
         " WHERE account = $1 AND client_order_id = $2",
         account,
         order.client_order_id,
@@ -143,7 +143,6 @@ async def save(
         order.finished_at,
         order.reason,
         None if reservation is None else reservation.drawn,
-        None if reservation is None else reservation.state.value,
     )
     if after.holding != before.holding:
         await save_holding(connection, bot, after.holding)

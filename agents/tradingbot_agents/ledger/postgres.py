@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, localcontext
 
+import asyncpg
 import msgspec
 
 from tradingbot_agents.domain import ids
@@ -41,9 +42,7 @@ from tradingbot_agents.ledger.port import (
     Trade,
     UnknownOrder,
 )
-from tradingbot_agents.ledger.reading import LedgerReader
-
-_DECIDE = "SELECT * FROM {function}($1, $2, $3, $4, $5)"
+from tradingbot_agents.ledger.reading import NOBODY, LedgerReader
 
 # The round trip of a holding that was adopted has no entry order.
 _ADOPTED = "adopted"
@@ -194,25 +193,30 @@ class PostgresLedger(LedgerReader):
         return (await self.reserve_many(epoch, (proposal,)))[0]
 
     async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
-        return await self._decide("reserve", epoch, proposals)
+        """An intent that was decided before costs a further round trip."""
+        decided = await self._decide("reserve", epoch, proposals)
+        return [
+            _decision(proposal, row) if row["new"] else await self._decided_before(proposal.intent_id)
+            for proposal, row in zip(proposals, decided, strict=True)
+        ]
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
-        return await self._decide("refuse", epoch, refusals)
+        return [rows.decision(row, new=row["new"]) for row in await self._decide("refuse", epoch, refusals)]
 
     async def _decide(
         self, function: str, epoch: Epoch, asked: Sequence[EntryProposal] | Sequence[Refusal]
-    ) -> list[Decision]:
-        await self._identify()
-        arguments = (
-            self._account,
-            self._bot,
-            epoch.role.value,
-            epoch.number,
-            msgspec.json.encode(asked).decode(),
-        )
-        query = _DECIDE.format(function=function)
-        decided = await self._database.run(lambda connection: connection.fetch(query, *arguments), epoch)
-        return [rows.decision(row, new=row["new"]) for row in decided]
+    ) -> list[asyncpg.Record]:
+        if self._bot == NOBODY:
+            await self._identify()
+        arguments = (self._account, self._bot, epoch.role.value, epoch.number, msgspec.json.encode(asked).decode())
+        query = f"SELECT * FROM {function}($1, $2, $3, $4, $5)"
+        return await self._database.run(lambda connection: connection.fetch(query, *arguments), epoch)
+
+    async def _decided_before(self, intent_id: str) -> Decision:
+        decision = await self.decision(intent_id)
+        if decision is None:
+            raise LedgerError(f"the decision of intent {intent_id} is gone: somebody else deletes rows of the ledger")
+        return decision
 
     async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
         of_risk = epoch.role is Role.RISK
@@ -254,12 +258,11 @@ class PostgresLedger(LedgerReader):
             )
             if of_risk:
                 await connection.execute(
-                    "INSERT INTO decisions (bot, intent_id, symbol, side, outcome, reason, detail, confidence,"
-                    " correlation_id, at) VALUES ($1, $2, $3, 'sell', $4, $5, $6, $7, $8, $9)",
+                    "INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence,"
+                    " correlation_id, at) VALUES ($1, $2, $3, 'sell', $4, $5, $6, $7, $8)",
                     self._bot,
                     decision.intent_id,
                     decision.symbol,
-                    decision.outcome.value,
                     decision.reason,
                     decision.detail,
                     decision.confidence,
@@ -597,6 +600,23 @@ class PostgresLedger(LedgerReader):
     async def record_equity(self, point: EquityPoint) -> None:
         await self._identify()
         await self._database.fetch("SELECT record_equity($1, $2, $3)", self._bot, point.at, point.equity)
+
+
+def _decision(proposal: EntryProposal, row: asyncpg.Record) -> Decision:
+    approved = row["reason"] is None
+    return Decision(
+        intent_id=proposal.intent_id,
+        symbol=proposal.symbol,
+        side=Side.BUY,
+        outcome=Outcome.APPROVED if approved else Outcome.REJECTED,
+        reason=None if approved else Reason(row["reason"]),
+        detail=row["detail"],
+        confidence=proposal.confidence,
+        client_order_id=proposal.client_order_id if approved else None,
+        reserved=proposal.reserve_amount if approved else None,
+        available_after=row["available_after"],
+        at=proposal.at,
+    )
 
 
 def _leg_order(bot: str, proposal: LegProposal) -> Order:

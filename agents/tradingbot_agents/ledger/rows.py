@@ -19,13 +19,13 @@ ORDER_COLUMNS = (
     " o.limit_price, o.stop_price, o.state, o.cause, o.attempt, o.correlation_id, o.created_at, o.expires_at,"
     " o.filled, o.cost, o.exchange_order_id, o.claimed_at, o.finished_at, o.reason"
 )
-RESERVATION_COLUMNS = "o.client_order_id, o.reserve_asset, o.reserve_amount, o.reserve_drawn, o.reservation"
+RESERVATION_COLUMNS = "o.client_order_id, o.reserve_asset, o.reserve_amount, o.reserve_drawn, o.finished_at"
 POSITION_COLUMNS = (
     "symbol, state, amount, cost, exit_hold, trade_id, entry_order, opened_at, stop_price, target_price, high_water,"
     " closing_reason, exit_attempts, realised, fees, trade_realised, trade_fees, bought, bought_cost"
 )
 DECISION_COLUMNS = (
-    "intent_id, symbol, side, outcome, reason, detail, confidence, client_order_id, reserved, available_after, at"
+    "intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved, available_after, at"
 )
 TRADE_COLUMNS = "trade_id, symbol, opened_at, closed_at, bought, cost, profit, fees, leg, indicators"
 
@@ -58,7 +58,7 @@ def order(row: asyncpg.Record) -> Order:
 
 
 def reservation(row: asyncpg.Record) -> Reservation | None:
-    """``None`` of an exit order."""
+    """``None`` of an exit order. What an entry reserves is held until it is finished."""
     if row["reserve_asset"] is None:
         return None
     return Reservation(
@@ -66,7 +66,7 @@ def reservation(row: asyncpg.Record) -> Reservation | None:
         asset=row["reserve_asset"],
         amount=row["reserve_amount"],
         drawn=row["reserve_drawn"],
-        state=ReservationState(row["reservation"]),
+        state=ReservationState.HELD if row["finished_at"] is None else ReservationState.SETTLED,
     )
 
 
@@ -97,7 +97,7 @@ def decision(row: asyncpg.Record, *, new: bool) -> Decision:
         intent_id=row["intent_id"],
         symbol=row["symbol"],
         side=Side(row["side"]),
-        outcome=Outcome(row["outcome"]),
+        outcome=Outcome.APPROVED if row["reason"] is None else Outcome.REJECTED,
         reason=Reason(row["reason"]) if row["reason"] is not None else None,
         detail=row["detail"],
         confidence=row["confidence"],

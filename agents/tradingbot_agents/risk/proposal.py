@@ -65,7 +65,7 @@ def propose(
     problem = rules.order_problem(OrderType.LIMIT, amount, levels.limit)
     if problem is not None:
         return Refused(Reason(problem.reason), f"{problem}, with a budget of {plain(budget)} at {levels.limit:f}")
-    unsellable = rules.exit_problem(amount, levels.stop)
+    unsellable = rules.exit_problem(amount, levels.stop * (ONE - settings.worst_price_slippage))
     if unsellable is not None:
         return Refused(
             Reason.EXIT_NOT_SELLABLE,

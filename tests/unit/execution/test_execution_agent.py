@@ -130,7 +130,7 @@ async def test_a_lost_request_is_not_found_only_after_the_whole_schedule(rig: Ri
 
 async def test_an_order_that_appears_after_all_is_taken_up_again(rig: Rig) -> None:
     rig.venue.spoil("create_order", Spoil.LOST_REPLY)
-    rig.venue.spoil("order_by_client_id", Spoil.NOT_VISIBLE, times=4)
+    rig.venue.spoil("order_by_client_id", Spoil.NOT_VISIBLE, times=3)
     name = await rig.approve()
     await rig.run(GIVEN_UP)
     assert (await rig.order(name)).state is OrderState.NOT_FOUND
@@ -143,7 +143,7 @@ async def test_an_order_that_appears_after_all_is_taken_up_again(rig: Rig) -> No
 
 async def test_an_order_that_was_not_found_is_looked_for_after_a_restart(rig: Rig) -> None:
     rig.venue.spoil("create_order", Spoil.LOST_REPLY)
-    rig.venue.spoil("order_by_client_id", Spoil.NOT_VISIBLE, times=4)
+    rig.venue.spoil("order_by_client_id", Spoil.NOT_VISIBLE, times=3)
     name = await rig.approve()
     await rig.run(GIVEN_UP)
     assert (await rig.order(name)).state is OrderState.NOT_FOUND

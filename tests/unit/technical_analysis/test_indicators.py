@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -44,8 +45,7 @@ def wilder(values: Sequence[float], period: int) -> float:
 
 def true_ranges(candles: Sequence[Candle]) -> list[float]:
     return [
-        float(max(now.high, before.close) - min(now.low, before.close))
-        for before, now in zip(candles, candles[1:], strict=False)
+        float(max(now.high, before.close) - min(now.low, before.close)) for before, now in itertools.pairwise(candles)
     ]
 
 
@@ -79,7 +79,7 @@ def test_macd(candles: list[Candle]) -> None:
 
 
 def rsi_of(closes: Sequence[float], period: int) -> float:
-    moves = [now - before for before, now in zip(closes, closes[1:], strict=False)]
+    moves = [now - before for before, now in itertools.pairwise(closes)]
     gain = wilder([max(move, 0.0) for move in moves], period)
     loss = wilder([max(-move, 0.0) for move in moves], period)
     return 100 * gain / (gain + loss)
@@ -133,7 +133,7 @@ def test_atr(candles: list[Candle], multiple: str) -> None:
 def directional_index(candles: Sequence[Candle], period: int) -> tuple[float, float, float]:
     """ADX, +DI and -DI, with Wilder's running sums."""
     ups, downs = [], []
-    for before, now in zip(candles, candles[1:], strict=False):
+    for before, now in itertools.pairwise(candles):
         up, down = float(now.high - before.high), float(before.low - now.low)
         ups.append(up if up > down and up > 0 else 0.0)
         downs.append(down if down > up and down > 0 else 0.0)
@@ -165,7 +165,7 @@ def test_adx_below_its_threshold_is_neutral() -> None:
 @pytest.mark.parametrize("candles", WALKS)
 def test_obv(candles: list[Candle]) -> None:
     balance = [float(candles[0].volume)]
-    for before, now in zip(candles, candles[1:], strict=False):
+    for before, now in itertools.pairwise(candles):
         step = (now.close > before.close) - (now.close < before.close)
         balance.append(balance[-1] + step * float(now.volume))
     flow = balance[-1] - ema(balance, 20)[-1]

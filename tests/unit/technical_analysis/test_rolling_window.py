@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from support.analysis import random_candles
@@ -42,8 +44,7 @@ def test_the_unit_is_the_average_true_range() -> None:
     for candle in candles:
         window.append(candle)
     ranges = [
-        float(max(now.high, before.close) - min(now.low, before.close))
-        for before, now in zip(candles, candles[1:], strict=False)
+        float(max(now.high, before.close) - min(now.low, before.close)) for before, now in itertools.pairwise(candles)
     ]
     average = sum(ranges[:5]) / 5
     for one in ranges[5:]:

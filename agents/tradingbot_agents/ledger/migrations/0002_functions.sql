@@ -25,120 +25,142 @@ BEGIN
 END
 $body$;
 
--- Decide a ranked batch of entries, best first: each sees what those before it took. One row for each proposal,
--- in their order. `_proposals` is the JSON of port.EntryProposal.
+-- port.EntryProposal
+CREATE TYPE proposal AS (
+    intent_id text, client_order_id text, symbol text, confidence numeric, amount numeric, limit_price numeric,
+    reserve_asset text, reserve_amount numeric, stop_price numeric, target_price numeric, indicators text[],
+    correlation_id text, at timestamptz, expires_at timestamptz, max_open_positions integer, message json
+);
+
+-- Decide a ranked batch of entries, best first: each sees what those before it took. `_proposals` is a JSON array of
+-- `proposal`; the answer has one row for each, in their order. `new` is false for an intent that was decided before,
+-- by itself or earlier in the batch: then nothing is done, and the rest of the row is void.
+--
+-- Starting a statement costs more than its rows do. So one reads everything, a loop that touches no table decides,
+-- and one writes everything.
 CREATE FUNCTION reserve(_account integer, _bot integer, _role text, _epoch bigint, _proposals json)
-RETURNS TABLE (
-    intent_id text, symbol text, side text, outcome text, reason text, detail text, confidence numeric,
-    client_order_id text, reserved numeric, available_after numeric, at timestamptz, new boolean
-)
+RETURNS TABLE (new boolean, reason text, detail text, available_after numeric)
 LANGUAGE plpgsql AS $body$
-#variable_conflict use_column
 DECLARE
-    held_by_hold text;
+    proposals proposal[] := ARRAY(SELECT r FROM json_populate_recordset(NULL::proposal, _proposals) AS r);
+    p proposal;
+    current bigint;
+    hold text;
+    held text[];
     busy text[];
-    asset_now text;
-    available numeric := 0;
+    symbol_busy text;
+    decided text[];
+    asset_now text := (proposals[1]).reserve_asset;
+    available_now numeric;
     taken numeric := 0;
-    p record;
+    news boolean[] := '{}';
+    reasons text[] := '{}';
+    details text[] := '{}';
+    availables numeric[] := '{}';
 BEGIN
-    PERFORM enter(_account, _bot, _role, _epoch);
-    SELECT CASE WHEN hold_state <> 'Running' THEN format('%s by %s: %s', hold_state, hold_by, hold_reason) END
-        INTO held_by_hold FROM bots WHERE id = _bot;
-    busy := ARRAY(
-        SELECT o.symbol FROM orders o
-            WHERE o.account = _account AND o.bot = _bot AND o.finished_at IS NULL AND o.leg = 'entry'
-        UNION
-        SELECT q.symbol FROM positions q WHERE q.bot = _bot AND q.state IN ('open', 'closing')
-    );
-    FOR p IN SELECT * FROM json_to_recordset(_proposals) AS (
-        intent_id text, client_order_id text, symbol text, confidence numeric, amount numeric, limit_price numeric,
-        reserve_asset text, reserve_amount numeric, stop_price numeric, target_price numeric, indicators text[],
-        correlation_id text, at timestamptz, expires_at timestamptz, max_open_positions integer, message json
-    ) LOOP
-        SELECT d.symbol, d.side, d.outcome, d.reason, d.detail, d.confidence, d.client_order_id, d.reserved,
-                d.available_after, d.at
-            INTO symbol, side, outcome, reason, detail, confidence, client_order_id, reserved, available_after, at
-            FROM decisions d WHERE d.bot = _bot AND d.intent_id = p.intent_id;
-        new := NOT FOUND;
-        intent_id := p.intent_id;
-        IF NOT new THEN
-            RETURN NEXT;
-            CONTINUE;
+    PERFORM FROM accounts WHERE id = _account FOR UPDATE;
+    SELECT
+        CASE _role WHEN 'risk' THEN risk_epoch ELSE execution_epoch END,
+        CASE WHEN hold_state <> 'Running' THEN format('%s by %s: %s', hold_state, hold_by, hold_reason) END,
+        ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
+        ARRAY(SELECT symbol FROM orders
+            WHERE account = _account AND bot = _bot AND finished_at IS NULL AND leg = 'entry'),
+        ARRAY(SELECT intent_id FROM decisions
+            WHERE bot = _bot AND intent_id = ANY (ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r))),
+        (SELECT total - reserved - outside_holds FROM balances WHERE account = _account AND asset = asset_now)
+    INTO current, hold, held, busy, decided, available_now
+    FROM bots WHERE id = _bot;
+    IF current IS DISTINCT FROM _epoch THEN
+        PERFORM check_epoch(_bot, _role, _epoch);
+    END IF;
+    FOREACH symbol_busy IN ARRAY busy LOOP
+        IF symbol_busy <> ALL (held) THEN
+            held := held || symbol_busy;
         END IF;
-        IF p.reserve_asset IS DISTINCT FROM asset_now THEN
-            IF taken > 0 THEN
-                UPDATE balances b SET reserved = b.reserved + taken WHERE b.account = _account AND b.asset = asset_now;
-                taken := 0;
-            END IF;
-            asset_now := p.reserve_asset;
-            available := coalesce((
-                SELECT b.total - b.reserved - b.outside_holds FROM balances b
-                    WHERE b.account = _account AND b.asset = asset_now
-            ), 0);
-        END IF;
-        symbol := p.symbol;
-        side := 'buy';
-        confidence := p.confidence;
-        at := p.at;
+    END LOOP;
+    FOREACH p IN ARRAY proposals LOOP
+        new := p.intent_id <> ALL (decided);
         reason := NULL;
-        IF held_by_hold IS NOT NULL THEN
-            reason := 'not_tradable_state';
-            detail := held_by_hold;
-        ELSIF p.symbol = ANY (busy) THEN
-            reason := 'position_already_open';
-            detail := format('%s has a position or an unfinished entry', p.symbol);
-        ELSIF cardinality(busy) >= p.max_open_positions THEN
-            reason := 'max_open_positions';
-            detail := format('%s of at most %s positions are open', cardinality(busy), p.max_open_positions);
-        ELSIF p.reserve_amount > available THEN
-            reason := 'insufficient_available_balance';
-            detail := format('%s %s are needed, %s are available',
-                trim_scale(p.reserve_amount), asset_now, trim_scale(available));
+        detail := '';
+        IF new THEN
+            decided := decided || p.intent_id;
+            IF p.reserve_asset <> asset_now THEN
+                IF taken > 0 THEN
+                    UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
+                    taken := 0;
+                END IF;
+                asset_now := p.reserve_asset;
+                available_now := (
+                    SELECT total - reserved - outside_holds FROM balances
+                        WHERE account = _account AND asset = asset_now
+                );
+            END IF;
+            available_now := coalesce(available_now, 0);
+            IF hold IS NOT NULL THEN
+                reason := 'not_tradable_state';
+                detail := hold;
+            ELSIF p.symbol = ANY (held) THEN
+                reason := 'position_already_open';
+                detail := format('%s has a position or an unfinished entry', p.symbol);
+            ELSIF cardinality(held) >= p.max_open_positions THEN
+                reason := 'max_open_positions';
+                detail := format('%s of at most %s positions are open', cardinality(held), p.max_open_positions);
+            ELSIF p.reserve_amount > available_now THEN
+                reason := 'insufficient_available_balance';
+                detail := format('%s %s are needed, %s are available',
+                    trim_scale(p.reserve_amount), asset_now, trim_scale(available_now));
+            ELSE
+                available_now := available_now - p.reserve_amount;
+                taken := taken + p.reserve_amount;
+                held := held || p.symbol;
+            END IF;
         END IF;
-        IF reason IS NULL THEN
-            outcome := 'approved';
-            detail := '';
-            client_order_id := p.client_order_id;
-            reserved := p.reserve_amount;
-            available := available - reserved;
-            taken := taken + reserved;
-            busy := busy || p.symbol;
-            INSERT INTO orders (
-                account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price, state,
-                cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
-                reserve_asset, reserve_amount, reserve_drawn, reservation
-            ) VALUES (
-                _account, _bot, p.client_order_id, p.symbol, 'buy', 'entry', 'limit', 'ioc', p.amount, p.limit_price,
-                'approved', p.intent_id, 0, p.correlation_id, p.at, p.expires_at, p.stop_price, p.target_price,
-                p.indicators, p.reserve_asset, p.reserve_amount, 0, 'held'
-            );
-            INSERT INTO outbox (bot, role, message) VALUES (_bot, 'risk', p.message);
-        ELSE
-            outcome := 'rejected';
-            client_order_id := NULL;
-            reserved := NULL;
-        END IF;
-        available_after := available;
-        INSERT INTO decisions (
-            bot, intent_id, symbol, side, outcome, reason, detail, confidence, client_order_id, reserved,
-            available_after, correlation_id, at
-        ) VALUES (
-            _bot, p.intent_id, symbol, side, outcome, reason, detail, confidence, client_order_id, reserved,
-            available_after, p.correlation_id, at
-        );
+        available_after := available_now;
+        news := news || new;
+        reasons := reasons || reason;
+        details := details || detail;
+        availables := availables || available_after;
         RETURN NEXT;
     END LOOP;
-    IF taken > 0 THEN
-        UPDATE balances b SET reserved = b.reserved + taken WHERE b.account = _account AND b.asset = asset_now;
-    END IF;
+    WITH decision AS MATERIALIZED (
+        SELECT * FROM ROWS FROM (
+            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables)
+        ) AS r (
+            intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
+            stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
+            new, reason, detail, available_after
+        ) WHERE r.new
+    ), balance AS (
+        UPDATE balances SET reserved = reserved + taken
+        WHERE account = _account AND asset = asset_now AND taken > 0
+    ), recorded AS (
+        INSERT INTO decisions (
+            bot, intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved, available_after,
+            correlation_id, at
+        )
+        SELECT _bot, d.intent_id, d.symbol, 'buy', d.reason, d.detail, d.confidence,
+            CASE WHEN d.reason IS NULL THEN d.client_order_id END,
+            CASE WHEN d.reason IS NULL THEN d.reserve_amount END, d.available_after, d.correlation_id, d.at
+        FROM decision d
+    ), ordered AS (
+        INSERT INTO orders (
+            account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price, state,
+            cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
+            reserve_asset, reserve_amount, reserve_drawn
+        )
+        SELECT _account, _bot, d.client_order_id, d.symbol, 'buy', 'entry', 'limit', 'ioc', d.amount, d.limit_price,
+            'approved', d.intent_id, 0, d.correlation_id, d.at, d.expires_at, d.stop_price, d.target_price,
+            d.indicators, d.reserve_asset, d.reserve_amount, 0
+        FROM decision d WHERE d.reason IS NULL
+    )
+    INSERT INTO outbox (bot, role, message) SELECT _bot, 'risk', d.message FROM decision d WHERE d.reason IS NULL;
 END
 $body$;
 
 -- Record refusals; an intent that was decided before keeps its decision. `_refusals` is the JSON of port.Refusal.
 CREATE FUNCTION refuse(_account integer, _bot integer, _role text, _epoch bigint, _refusals json)
 RETURNS TABLE (
-    intent_id text, symbol text, side text, outcome text, reason text, detail text, confidence numeric,
+    intent_id text, symbol text, side text, reason text, detail text, confidence numeric,
     client_order_id text, reserved numeric, available_after numeric, at timestamptz, new boolean
 )
 LANGUAGE plpgsql AS $body$
@@ -151,14 +173,14 @@ BEGIN
         intent_id text, symbol text, side text, reason text, detail text, confidence numeric, correlation_id text,
         at timestamptz
     ) LOOP
-        INSERT INTO decisions (bot, intent_id, symbol, side, outcome, reason, detail, confidence, correlation_id, at)
-            VALUES (_bot, r.intent_id, r.symbol, r.side, 'rejected', r.reason, r.detail, r.confidence,
+        INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence, correlation_id, at)
+            VALUES (_bot, r.intent_id, r.symbol, r.side, r.reason, r.detail, r.confidence,
                 r.correlation_id, r.at)
             ON CONFLICT (bot, intent_id) DO NOTHING;
         new := FOUND;
-        SELECT d.intent_id, d.symbol, d.side, d.outcome, d.reason, d.detail, d.confidence, d.client_order_id,
+        SELECT d.intent_id, d.symbol, d.side, d.reason, d.detail, d.confidence, d.client_order_id,
                 d.reserved, d.available_after, d.at
-            INTO intent_id, symbol, side, outcome, reason, detail, confidence, client_order_id, reserved,
+            INTO intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved,
                 available_after, at
             FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id;
         RETURN NEXT;

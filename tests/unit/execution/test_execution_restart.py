@@ -1,0 +1,217 @@
+"""A process that ended at the worst moment, and the next one that takes up what it left."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from support.execution import FIVE_MINUTES, LOOK_UP, SETTINGS, SYMBOL, TRAILING, D, candle
+from support.execution_rig import Rig
+from support.failing_ledger import Crash, FailingLedger
+from tradingbot_agents.domain.orders import OrderState
+from tradingbot_agents.domain.position import PositionState
+from tradingbot_agents.domain.values import Leg, OrderType, Side
+from tradingbot_agents.exchange.port import OrderRequest
+
+from .conftest import RigFactory
+
+IMMEDIATE = msgspec.structs.replace(SETTINGS, look_up=msgspec.structs.replace(LOOK_UP, immediate_not_found=True))
+
+
+async def crash_at(rig: Rig, call: str, *, done: bool, start: bool = True) -> FailingLedger:
+    """The process that runs from now on ends at its next ``call``, before or after it took effect."""
+    ledger = FailingLedger(rig.ledger)
+    if start:
+        await rig.start(ledger)
+    ledger.fail(call, Crash(), done=done)
+    return ledger
+
+
+async def test_a_claim_that_may_have_been_sent_waits_for_the_whole_schedule(rig: Rig) -> None:
+    await crash_at(rig, "claim", done=True)
+    with pytest.raises(Crash):
+        await rig.approve()
+    await rig.start()
+    (order,) = await rig.ledger.live_orders()
+    assert order.state is OrderState.UNRESOLVED
+    assert "order_unresolved" in rig.events()
+    await rig.run(60)
+    assert (await rig.order(order.client_order_id)).state is OrderState.NOT_FOUND
+    assert rig.venue.sent == []
+    await rig.check()
+
+
+async def test_where_a_look_up_is_authoritative_the_claimed_order_is_sent(make_rig: RigFactory) -> None:
+    rig = await make_rig(settings=IMMEDIATE)
+    await crash_at(rig, "claim", done=True)
+    with pytest.raises(Crash):
+        await rig.approve()
+    rig.clock.advance_to(rig.clock.now() + timedelta(seconds=50))
+    await rig.start()
+    (entry,) = await rig.legs(Leg.ENTRY)
+    assert entry.state is OrderState.FILLED
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    await rig.check()
+
+
+async def test_an_expired_claim_is_denied_instead(make_rig: RigFactory) -> None:
+    rig = await make_rig(settings=IMMEDIATE)
+    await crash_at(rig, "claim", done=True)
+    with pytest.raises(Crash):
+        await rig.approve()
+    rig.clock.advance_to(rig.clock.now() + timedelta(minutes=2))
+    await rig.start()
+    (entry,) = await rig.legs(Leg.ENTRY)
+    assert entry.state is OrderState.DENIED
+    assert rig.venue.sent == []
+    await rig.check()
+
+
+ENTRY_CALLS = ["orders_to_send", "claim", "check_epoch", "acknowledge", "book", "submit_leg", "unpublished"]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", ENTRY_CALLS)
+async def test_a_crash_in_an_entry_ends_as_if_there_had_been_none(
+    make_rig: RigFactory, call: str, done: bool
+) -> None:
+    rig = await make_rig(settings=IMMEDIATE)
+    await crash_at(rig, call, done=done)
+    with pytest.raises(Crash):
+        await rig.approve()
+    await rig.start()
+    await rig.drain()
+    assert [(request.type, request.amount) for request in rig.venue.sent] == [
+        (OrderType.LIMIT, D(1)),
+        (OrderType.STOP_MARKET, D("0.999")),
+    ]
+    assert [order.state for order in await rig.legs(Leg.ENTRY)] == [OrderState.FILLED]
+    assert [order.state for order in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    assert rig.bus.depths()["strategy.reports"] >= 1
+    await rig.check()
+
+
+EXIT_CALLS = ["request_exit", "request_cancel", "book", "submit_leg", "check_epoch", "acknowledge", "order"]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", EXIT_CALLS)
+async def test_a_crash_in_an_exit_ends_as_if_there_had_been_none(make_rig: RigFactory, call: str, done: bool) -> None:
+    rig = await make_rig(settings=IMMEDIATE)
+    await rig.start()
+    await rig.approve()
+    await crash_at(rig, call, done=done)
+    with pytest.raises(Crash):
+        await rig.candle("111")
+    await rig.start()
+    await rig.tell(candle("111", open_time=rig.clock.now() - FIVE_MINUTES))
+    assert (await rig.position()).state is PositionState.FLAT
+    assert [(order.state, order.filled) for order in await rig.legs(Leg.TARGET)] == [(OrderState.FILLED, D("0.999"))]
+    assert [trade.leg for trade in await rig.ledger.trades()] == [Leg.TARGET]
+    await rig.check()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", ["watch", "request_cancel", "book", "submit_leg", "acknowledge"])
+async def test_a_crash_in_a_move_of_the_stop_decides_the_same_again(
+    make_rig: RigFactory, call: str, done: bool
+) -> None:
+    rig = await make_rig(settings=msgspec.structs.replace(IMMEDIATE, trailing=TRAILING))
+    await rig.start()
+    await rig.approve(target_price=None)
+    await crash_at(rig, call, done=done)
+    bar = candle("108", low="101", high="109", open_time=rig.clock.now())
+    with pytest.raises(Crash):
+        await rig.candle("108", low="101", high="109")
+    await rig.start()
+    await rig.tell(bar)
+    held = await rig.position()
+    assert (held.state, held.high_water, held.stop_price) == (PositionState.OPEN, D(109), D("106.82"))
+    assert [(stop.state, stop.stop_price) for stop in await rig.legs(Leg.STOP)] == [
+        (OrderState.CANCELLED, D(95)),
+        (OrderState.OPEN, D("106.82")),
+    ]
+    await rig.check()
+
+
+async def test_a_position_without_a_stop_gets_one_before_anything_new(rig: Rig) -> None:
+    await crash_at(rig, "submit_leg", done=False)
+    with pytest.raises(Crash):
+        await rig.approve()
+    await rig.end()
+    await rig.approve(symbol="BTC/USDT", announce=False) if False else None
+    await rig.start()
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+
+
+async def test_an_order_that_nobody_wrote_down_is_reported_once_and_left_alone(rig: Rig) -> None:
+    await rig.venue.create_order(
+        OrderRequest(
+            client_order_id="tbaaaaaaaaaaaaaaaa",
+            symbol=SYMBOL,
+            side=Side.BUY,
+            type=OrderType.LIMIT,
+            amount=D(1),
+            limit_price=D(50),
+        )
+    )
+    await rig.start()
+    await rig.run(600)
+    assert rig.events() == ["order_unknown"]
+    assert len(rig.venue.open(SYMBOL)) == 1
+
+
+async def test_a_quiet_candle_touches_neither_ledger_nor_exchange(make_rig: RigFactory) -> None:
+    rig = await make_rig(settings=msgspec.structs.replace(SETTINGS, watch_interval=None, sweep_interval=None))
+    ledger = FailingLedger(rig.ledger)
+    await rig.start(ledger)
+    ledger.calls.clear()
+    rig.venue.calls.clear()
+    await rig.tell(candle("100"))
+    assert (ledger.calls, rig.venue.calls) == ([], [])
+
+    await rig.approve()
+    ledger.calls.clear()
+    rig.venue.calls.clear()
+    await rig.tell(candle("100"))
+    assert (ledger.calls, rig.venue.calls) == ([], ["order_by_client_id"])
+
+
+async def test_a_quiet_candle_is_cheap(make_rig: RigFactory) -> None:
+    """The budget is 20 µs without a position and 150 µs with one; ten times that is a mistake on any machine."""
+    rig = await make_rig(settings=msgspec.structs.replace(SETTINGS, watch_interval=None, sweep_interval=None))
+    agent = await rig.start()
+    bar = candle("100", open_time=rig.clock.now())
+    await rig.tell(bar)
+    message = msgspec.structs.replace(rig._message("x", SYMBOL, Side.BUY, Leg.ENTRY, None))
+    assert message.symbol == SYMBOL
+    from tradingbot_agents.domain.messages import CandleClosed
+
+    told = CandleClosed(
+        id=bar.id,
+        correlation_id=bar.id,
+        causation_id=bar.id,
+        bot="majors",
+        producer="test",
+        at=rig.clock.now(),
+        candle=bar,
+    )
+
+    async def per_candle() -> float:
+        best = 1.0
+        for _ in range(5):
+            began = time.perf_counter()
+            for _ in range(200):
+                await agent._on_candle(told)
+            best = min(best, (time.perf_counter() - began) / 200)
+        return best
+
+    idle = await per_candle()
+    await rig.approve()
+    held = await per_candle()
+    print(f"idle {idle * 1e6:.1f} µs, with a position {held * 1e6:.1f} µs")
+    assert idle < 200e-6
+    assert held < 1500e-6
