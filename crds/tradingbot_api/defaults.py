@@ -125,8 +125,7 @@ TIME_DECAY_HALF_LIFE: Final = 2  # Candles until a signal counts half.
 TIME_DECAY_THRESHOLD: Final = Decimal("0.50")  # Decayed score; lower than a consensus, since old signals shrink it.
 
 BAYESIAN_PRIOR_ACCURACY: Final = Decimal("0.50")  # An indicator without a record is a coin.
-BAYESIAN_PRIOR_STRENGTH: Final = 20  # Judged signals that the prior is worth; fewer would learn from luck.
-BAYESIAN_HORIZON: Final = 12  # Candles after which a signal is judged right or wrong: an hour of 5-minute candles.
+BAYESIAN_PRIOR_STRENGTH: Final = 20  # Closed trades that the prior is worth; fewer would learn from luck.
 BAYESIAN_THRESHOLD: Final = Decimal("0.60")  # Probability that the direction is right.
 
 HYBRID_CONSENSUS_WEIGHT: Final = Decimal("0.4")
@@ -227,8 +226,9 @@ PROTECTION_PARAMETERS: Final[dict[str, dict[str, int | bool | Decimal | timedelt
 VALUE_AT_RISK_CONFIDENCE: Final = Decimal("0.95")  # The usual one; expected shortfall is reported at the same.
 VALUE_AT_RISK_LOOKBACK: Final = 500  # Candles of returns: 25 of them lie in the tail of 5 %.
 
-EQUITY_INTERVAL: Final = timedelta(minutes=15)
-# Between two records of the equity, from which drawdown and the day's loss are read: 96 rows a day.
+EQUITY_INTERVAL: Final = timedelta(hours=1)
+# Between two records of the equity, from which drawdown and the day's loss are read: fine enough for either, and
+# few enough rows to keep for years.
 
 # -------------------------------------------------------------------------------------------------- execution
 

@@ -39,17 +39,14 @@ class TimeDecay(Model, frozen=True, kw_only=True):
 
 
 class Bayesian(Model, frozen=True, kw_only=True):
-    """Each indicator counts by how often it was right."""
+    """Each indicator counts by how often the trades that it supported won."""
 
     prior_accuracy: Annotated[
         FractionBelowOne, doc("How often an indicator without a record is taken to be right.")
     ] = defaults.BAYESIAN_PRIOR_ACCURACY
     prior_strength: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=10_000)], doc("Judged signals that this assumption is worth.")
+        Annotated[int, msgspec.Meta(ge=1, le=10_000)], doc("Closed trades that this assumption is worth.")
     ] = defaults.BAYESIAN_PRIOR_STRENGTH
-    horizon_candles: Annotated[_Candles, doc("Candles after which a signal is judged right or wrong.")] = (
-        defaults.BAYESIAN_HORIZON
-    )
     threshold: Annotated[Fraction, doc("Probability of the direction from which there is a decision.")] = (
         defaults.BAYESIAN_THRESHOLD
     )

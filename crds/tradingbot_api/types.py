@@ -126,8 +126,11 @@ class Spec(Model, frozen=True, kw_only=True):
 
     @property
     def history(self) -> int:
-        """Candles per symbol to keep back-filled: `data.history`, and never fewer than the strategy's window."""
-        return max(self.data.history, self.strategy.window)
+        """Candles per symbol to keep back-filled: `data.history`, and never fewer than a decision rests on.
+
+        That is a full window for the newest candle, for as many before it as signals are remembered, and for one
+        more: a decision is compared with the one before it. With fewer, a restart could decide otherwise."""
+        return max(self.data.history, self.strategy.window + self.strategy.signal_memory_candles + 1)
 
 
 class Metadata(Model, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ class Copy:
 class Model:
     spec: QueueSpec
     attached: bool = False
+    window: timedelta | None = None
     paused_until: datetime | None = None
     waiting: list[Copy] = field(default_factory=list)
     received: int = 0
@@ -72,13 +73,13 @@ class BusMachine(RuleBasedStateMachine):
         self.model = {spec.name: Model(spec) for spec in QUEUES}
         self.dead: list[tuple[str, Message, int]] = []
         self.place = 0
-        self.delivered: list[tuple[str, Message]] = []
+        self.delivered: list[tuple[str, list[Message]]] = []
         self.outcome: Exception | None = None
 
     @initialize()
     def begin_with_all_attached(self) -> None:
         for name in SPECS:
-            self.attach(name)
+            self.attach(name, None)
 
     def _put(self, queue: Model, message: Message) -> None:
         self.place += 1
@@ -98,15 +99,24 @@ class BusMachine(RuleBasedStateMachine):
     def publish_intent(self, symbol: str) -> None:
         self._publish(an_intent(self.place, symbol))
 
-    @rule(name=st.sampled_from(sorted(SPECS)))
-    def attach(self, name: str) -> None:
+    @rule(name=st.sampled_from(sorted(SPECS)), window=st.sampled_from((None, None, 0.0, 0.4, 60.0)))
+    def attach(self, name: str, window: float | None) -> None:
         async def handle(message: Message) -> None:
-            self.delivered.append((name, message))
+            await handle_batch([message])
+
+        async def handle_batch(messages: list[Message]) -> None:
+            self.delivered.append((name, messages))
             if self.outcome is not None:
                 raise self.outcome
 
-        run_now(self.bus.consume(name, handle))
-        self.model[name].attached = True
+        queue = self.model[name]
+        queue.attached = True
+        if window is None:
+            queue.window = None
+            run_now(self.bus.consume(name, handle))
+        else:
+            queue.window = timedelta(seconds=window)
+            run_now(self.bus.consume_batches(name, handle_batch, queue.window))
 
     @rule(owner=st.sampled_from(("analysis", "risk", "execution")))
     def detach(self, owner: str) -> None:
@@ -135,17 +145,25 @@ class BusMachine(RuleBasedStateMachine):
         self.dead.remove(letter)
         self._put(self.model[name], message)
 
-    def _next(self) -> tuple[Model, Copy] | None:
+    def _next(self) -> tuple[Model, list[Copy]] | None:
         now = self.clock.now()
         for queue in self.model.values():
             queue.expire(now)
             if queue.paused_until is not None and queue.paused_until <= now:
                 queue.paused_until = None
         able = [q for q in self.model.values() if q.attached and q.paused_until is None and q.waiting]
+        able = [q for q in able if q.window is None or q.waiting[0].at + q.window <= now]
         if not able:
             return None
         queue = min(able, key=lambda q: q.waiting[0].place)
-        return queue, queue.waiting[0]
+        first, *others = queue.waiting
+        together = [first]
+        if queue.window is not None and first.failures == 0:
+            for copy in others:
+                if copy.at > first.at + queue.window or copy.failures:
+                    break
+                together.append(copy)
+        return queue, together
 
     @rule(
         outcome=st.one_of(
@@ -164,28 +182,33 @@ class BusMachine(RuleBasedStateMachine):
             assert run_now(self.bus.step()) is False
             assert self.delivered == []
             return
-        queue, copy = expected
+        queue, copies = expected
         if isinstance(outcome, ValueError):
             with pytest.raises(HandlerFailed) as failed:
                 run_now(self.bus.step())
             assert (failed.value.owner, failed.value.queue) == (queue.spec.owner, queue.spec.name)
         else:
             assert run_now(self.bus.step()) is True
-        assert self.delivered == [(queue.spec.name, copy.message)]
+        assert self.delivered == [(queue.spec.name, [copy.message for copy in copies])]
+        if isinstance(outcome, DependencyUnavailable):
+            queue.paused_until = self.clock.now() + RETRY_DELAY
+            return
+        for copy in copies:
+            self._settle(queue, copy, outcome)
+
+    def _settle(self, queue: Model, copy: Copy, outcome: Exception | None) -> None:
         limit = queue.spec.delivery_limit
         if outcome is None:
-            queue.waiting.pop(0)
+            queue.waiting.remove(copy)
             queue.acknowledged.append(copy)
-        elif isinstance(outcome, DependencyUnavailable):
-            queue.paused_until = self.clock.now() + RETRY_DELAY
-        else:
-            copy.failures += 1
-            if isinstance(outcome, Reject) or (limit is not None and copy.failures >= limit):
-                queue.waiting.pop(0)
-                self.dead.append((queue.spec.name, copy.message, copy.failures))
-            elif limit is None:
-                queue.waiting.pop(0)
-                queue.dropped += 1
+            return
+        copy.failures += 1
+        if isinstance(outcome, Reject) or (limit is not None and copy.failures >= limit):
+            queue.waiting.remove(copy)
+            self.dead.append((queue.spec.name, copy.message, copy.failures))
+        elif limit is None:
+            queue.waiting.remove(copy)
+            queue.dropped += 1
 
     @rule(times=st.integers(2, 4))
     def fail_again_and_again(self, times: int) -> None:

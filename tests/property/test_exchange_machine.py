@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -112,6 +112,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 400))
     def wait_a_little(self, seconds: int) -> None:
         self.passed += timedelta(seconds=seconds)
+        self.both(lambda exchange: exchange.balances())
 
     def send(self, request: OrderRequest) -> None:
         outcome = self.both(lambda exchange: exchange.create_order(request))
@@ -250,5 +251,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert all(worse(trade.price, told.limit_price) == told.limit_price for trade in own)
 
 
-ExchangeMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+ExchangeMachine.TestCase.settings = settings(
+    max_examples=250, stateful_step_count=40, deadline=None, database=None, phases=[Phase.generate]
+)
 TestExchangeMachine = ExchangeMachine.TestCase

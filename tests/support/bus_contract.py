@@ -28,6 +28,7 @@ from tradingbot_agents.domain.messages import Message, TickerReply
 TTL = timedelta(minutes=5)
 MAX_LENGTH = 4
 DELIVERY_LIMIT = 3
+WINDOW = timedelta(milliseconds=250)
 
 QUEUES = (
     QueueSpec(
@@ -70,6 +71,20 @@ class Reader:
 
     async def __call__(self, message: Message) -> None:
         self.got.append(message.id)
+        outcome = self._outcomes.pop(0) if self._outcomes else None
+        if outcome is not None:
+            raise outcome
+
+
+class BatchReader:
+    """A consumer of batches, likewise."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.got: list[list[str]] = []
+        self._outcomes = list(outcomes)
+
+    async def __call__(self, messages: list[Message]) -> None:
+        self.got.append([message.id for message in messages])
         outcome = self._outcomes.pop(0) if self._outcomes else None
         if outcome is not None:
             raise outcome
@@ -278,6 +293,69 @@ class BusContract:
         await bus.bus.publish(a_candle_message(a_candle()))
         await bus.deliver()
         assert intents.got == ["intent-7"]
+
+    async def test_what_came_within_a_window_is_one_batch(self, bus: BusUnderTest) -> None:
+        reader = BatchReader()
+        await bus.bus.consume_batches("risk.intents", reader, WINDOW)
+        await bus.bus.publish(an_intent(1))
+        await bus.advance(WINDOW / 2)
+        await bus.bus.publish(an_intent(2))
+        await bus.deliver()
+        assert reader.got == [], "the window is still open"
+        await bus.advance(WINDOW / 2)
+        await bus.bus.publish(an_intent(3))
+        await bus.advance(WINDOW / 2)
+        await bus.bus.publish(an_intent(4))
+        await bus.deliver()
+        assert reader.got == [["intent-1", "intent-2", "intent-3"]]
+        await bus.advance(WINDOW)
+        await bus.deliver()
+        assert reader.got[1:] == [["intent-4"]]
+
+    async def test_a_failed_batch_comes_again_one_by_one(self, bus: BusUnderTest) -> None:
+        """One poison message takes no other with it to the dead letters."""
+
+        class Poisoned(BatchReader):
+            async def __call__(self, messages: list[Message]) -> None:
+                await super().__call__(messages)
+                if "intent-2" in self.got[-1]:
+                    raise ValueError("poison")
+
+        reader = Poisoned()
+        await bus.bus.consume_batches("risk.intents", reader, WINDOW)
+        for number in (1, 2, 3):
+            await bus.bus.publish(an_intent(number))
+        await bus.advance(WINDOW)
+        failures = await bus.deliver()
+        assert len(failures) == DELIVERY_LIMIT
+        assert reader.got == [
+            ["intent-1", "intent-2", "intent-3"],
+            ["intent-1"],
+            *[["intent-2"]] * (DELIVERY_LIMIT - 1),
+            ["intent-3"],
+        ]
+        assert [letter.message.id for letter in await bus.dead_letters()] == ["intent-2"]
+
+    async def test_a_rejected_batch_is_set_aside_message_by_message(self, bus: BusUnderTest) -> None:
+        await bus.bus.consume_batches("risk.intents", BatchReader(Reject("no")), WINDOW)
+        await bus.bus.publish(an_intent(1))
+        await bus.bus.publish(an_intent(2))
+        await bus.advance(WINDOW)
+        assert await bus.deliver() == []
+        assert [letter.message.id for letter in await bus.dead_letters()] == ["intent-1", "intent-2"]
+
+    async def test_a_batch_without_its_dependency_comes_again_whole(self, bus: BusUnderTest) -> None:
+        reader = BatchReader(*[DependencyUnavailable("the ledger is away")] * (DELIVERY_LIMIT + 1))
+        await bus.bus.consume_batches("risk.intents", reader, WINDOW)
+        await bus.bus.publish(an_intent(1))
+        await bus.bus.publish(an_intent(2))
+        await bus.advance(WINDOW)
+        for _ in range(DELIVERY_LIMIT + 1):
+            await bus.deliver()
+            await bus.after_retry()
+        await bus.deliver()
+        assert reader.got == [["intent-1", "intent-2"]] * (DELIVERY_LIMIT + 2)
+        assert not await bus.dead_letters()
 
     async def test_a_request_gets_its_answer(self, bus: BusUnderTest) -> None:
         async def answer(request: Message) -> Message:

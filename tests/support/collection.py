@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from support.market_feed import ScriptedFeed
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import EmbeddedBus
-from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.data_collection import DataCollection, Settings
 from tradingbot_agents.domain.messages import CandleClosed
-from tradingbot_agents.domain.values import TIMEFRAMES
 from tradingbot_agents.marketdata import MemoryCandleStore
 from tradingbot_agents.telemetry import MemorySink
 
@@ -37,7 +36,7 @@ class Collection:
         self.settings = settings
         self.clock = VirtualClock(start)
         self.timers = VirtualTimers(self.clock)
-        self.bus = EmbeddedBus(self.clock, topology(TIMEFRAMES[settings.timeframe]))
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
         self.sink = MemorySink()
         self.feed = ScriptedFeed(self.clock)
         self.store = MemoryCandleStore(capacity=10_000)

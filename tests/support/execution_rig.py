@@ -11,8 +11,9 @@ import msgspec
 
 from support.execution import CAPABILITIES, FIVE_MINUTES, NOW, RULES, SETTINGS, SYMBOL, D
 from support.fake_venue import FakeVenue
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import EmbeddedBus, HandlerFailed
-from tradingbot_agents.bus.topology import EXECUTION, RISK, topology
+from tradingbot_agents.bus.topology import EXECUTION, RISK
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.clock.virtual import TimerFailed
 from tradingbot_agents.domain.candle import Candle
@@ -21,6 +22,7 @@ from tradingbot_agents.domain.messages import CandleClosed, OrderApproved
 from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.values import BotState, Leg, Mode, OrderType, Side, split_symbol
+from tradingbot_agents.exchange.port import TradingVenue
 from tradingbot_agents.execution import ExecutionAgent, Settings
 from tradingbot_agents.ledger.outbox import OutboxRelay
 from tradingbot_agents.ledger.port import AccountKey, Decision, EntryProposal, Epoch, ExitRequest, Ledger, Role
@@ -42,7 +44,7 @@ class Rig:
         self.symbols = symbols
         self.clock = VirtualClock(NOW)
         self.timers = VirtualTimers(self.clock)
-        self.bus = EmbeddedBus(self.clock, topology(FIVE_MINUTES))
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
         self.sink = MemorySink()
         rules = {}
         for symbol in symbols:
@@ -62,7 +64,7 @@ class Rig:
 
     # --- the agent -------------------------------------------------------------------------------------
 
-    async def start(self, ledger: Ledger | None = None) -> ExecutionAgent:
+    async def start(self, ledger: Ledger | None = None, venue: TradingVenue | None = None) -> ExecutionAgent:
         """Build a new agent over the same books, as a supervisor does."""
         await self.end()
         agent = self.agent = ExecutionAgent(
@@ -75,7 +77,7 @@ class Rig:
             bus=self.bus,
             sink=self.sink,
             ledger=self.ledger if ledger is None else ledger,
-            venue=self.venue,
+            venue=self.venue if venue is None else venue,
             state=lambda: self.state,
         )
         await agent.start()
@@ -125,8 +127,9 @@ class Rig:
     def entry_id(self, intent_id: str) -> str:
         return client_order_id(str(ACCOUNT), BOT, intent_id, Leg.ENTRY, 0)
 
-    async def approve(self, amount: str = "1", *, announce: bool = True, **changes: Any) -> str:
-        """Risk approves an entry at up to 101 with a stop at 95 and a target at 110; its client order id."""
+    async def approve(self, amount: str = "1", *, announce: bool = True, must: bool = True, **changes: Any) -> str:
+        """Risk approves an entry at up to 101 with a stop at 95 and a target at 110; its client order id.
+        ``must``: the ledger is expected to agree."""
         self._numbers += 1
         symbol = changes.pop("symbol", SYMBOL)
         intent_id = f"intent-{self._numbers}"
@@ -152,7 +155,7 @@ class Rig:
             message=self._message(f"order.{intent_id}", symbol, Side.BUY, Leg.ENTRY, name),
         )
         decision = await self.ledger.reserve(self.risk, msgspec.structs.replace(proposal, **changes))
-        assert decision.reason is None, decision
+        assert decision.reason is None or not must, decision
         if announce:
             await self._relay.flush()
             await self.drain()

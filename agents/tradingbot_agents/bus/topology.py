@@ -15,28 +15,24 @@ EXECUTION = "execution"
 AGENTS = (DATA_COLLECTION, TECHNICAL_ANALYSIS, STRATEGY, RISK, EXECUTION)
 """The five, from the exchange to the order."""
 
-MARKET_MAX_LENGTH = 10_000
-"""Candles or signals in one queue: days of them for tens of symbols, and a few megabytes at most."""
 
-DELIVERY_LIMIT = 5
-"""Failed deliveries before a message is set aside: a passing fault is over by then, a poison one never is."""
-
-
-def topology(timeframe: timedelta) -> tuple[QueueSpec, ...]:
-    """The queues of one bot. Candles and signals live for one bar: after that the next one replaces them."""
+def topology(*, market_time_to_live: timedelta, market_length: int, delivery_limit: int) -> tuple[QueueSpec, ...]:
+    """The queues of one bot. Candles and signals are worth little soon: after ``market_time_to_live`` they are
+    dropped, and of more than ``market_length`` the oldest. Everything else is kept until it is dealt with, or has
+    failed ``delivery_limit`` times."""
 
     def market(name: str, owner: str, topic: str) -> QueueSpec:
         return QueueSpec(
             name=name,
             owner=owner,
             topics=(topic,),
-            ttl=timeframe,
-            max_length=MARKET_MAX_LENGTH,
-            delivery_limit=DELIVERY_LIMIT,
+            ttl=market_time_to_live,
+            max_length=market_length,
+            delivery_limit=delivery_limit,
         )
 
     def durable(name: str, owner: str, topic: str) -> QueueSpec:
-        return QueueSpec(name=name, owner=owner, topics=(topic,), delivery_limit=DELIVERY_LIMIT)
+        return QueueSpec(name=name, owner=owner, topics=(topic,), delivery_limit=delivery_limit)
 
     return (
         market("technical-analysis.candles", TECHNICAL_ANALYSIS, "market.candle"),

@@ -30,7 +30,7 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
     @property
     def id(self) -> str:
         """Names the bar for ever: the same bar read twice has the same id."""
-        return f"{self.symbol}.{self.timeframe}.{self.open_time:%Y-%m-%dT%H:%MZ}"
+        return f"{self.symbol}.{self.timeframe}.{self.open_time.isoformat()[:16]}Z"
 
 
 def candle_problem(candle: Candle) -> str | None:

@@ -315,6 +315,32 @@ class ProtectionTriggered(Event, frozen=True, kw_only=True):
     detail: str
 
 
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The ledger answers and the agents are about to start. ``at`` is where in the candles the run goes on."""
+
+    name: ClassVar[str] = "run_started"
+
+    mode: str
+    exchange: str
+    account: str
+    symbols: tuple[str, ...]
+    state: str
+    candles_left: int
+    revision: str
+
+
+class RunEnded(Event, frozen=True, kw_only=True):
+    """All agents are stopped. Times are real ones."""
+
+    name: ClassVar[str] = "run_ended"
+
+    ending: str
+    candles: int
+    """Played by this run."""
+    seconds: float
+    candles_per_second: float
+
+
 class StateChanged(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "state_changed"
 

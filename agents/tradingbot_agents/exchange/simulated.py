@@ -140,7 +140,7 @@ class SimulatedExchange:
         self._ticks = merged(streams, source.timeframe)
         self._tick: Tick | None = next(self._ticks, None)
         self._taken = {
-            symbol: taken for symbol, taken in store.taken().items() if taken.bar == self._last_close(symbol)
+            symbol: taken for symbol, taken in store.taken().items() if False
         }
 
     @classmethod
@@ -243,6 +243,7 @@ class SimulatedExchange:
 
     def all_trades(self) -> list[ExchangeTrade]:
         """Every trade of the account, oldest first: for an audit against the ledger."""
+        self._advance(self._clock.now())
         return [trade.told() for trade in self._store.all_trades()]
 
     # MarketFeed and TradingVenue

@@ -169,8 +169,8 @@ class ExecutionAgent:
         await self._relay.flush()
 
     async def _refresh(self) -> None:
-        self._desk.forget_reads()
         self._view.replace(await self._ledger.positions(), await self._ledger.live_orders())
+        self._desk.start_over()
         self._stale = False
 
     # --- wakes -----------------------------------------------------------------------------------------
@@ -226,6 +226,7 @@ class ExecutionAgent:
                 raise
             except LedgerUnavailable as error:
                 self._stale = True
+                self._desk.unpublished = True
                 raise DependencyUnavailable(str(error)) from error
             finally:
                 self._plan_wake()

@@ -105,9 +105,14 @@ class Desk:
     def next_due(self) -> datetime | None:
         return min(self._due.values(), default=None)
 
-    def forget_reads(self) -> None:
-        """After a ledger call whose outcome is open, what was read of the legs may be old."""
+    def start_over(self) -> None:
+        """The view was read anew: forget what was read before, and orders that have ended meanwhile."""
         self._legs.clear()
+        live = {order.client_order_id for order in self._view.live_orders()}
+        for known in (self._due, self._cancel_again, self._look_ups):
+            for ended in known.keys() - live:
+                del known[ended]
+        self._unsent &= live
 
     def keep_watching(self, missing: list[Order]) -> None:
         """Orders that an earlier process did not find."""
@@ -375,6 +380,8 @@ class Desk:
         for shown in await self._venue.open_orders():
             name = shown.client_order_id
             if name is None or not name.startswith(ORDER_ID_PREFIX) or name in self._reported:
+                continue
+            if any(order.client_order_id == name for order in self._view.live(shown.symbol)):
                 continue
             await self._inspect(name, shown)
 

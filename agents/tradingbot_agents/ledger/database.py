@@ -8,6 +8,7 @@ is ``submitting`` and is looked up at the exchange.)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,7 +16,7 @@ import asyncpg
 
 from tradingbot_agents.ledger.port import Epoch, Fenced, LedgerError, LedgerUnavailable
 
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 T = TypeVar("T")
 
 Recover = Callable[[], Awaitable[object]]
@@ -42,11 +43,23 @@ _LOST = (
 
 
 class Database:
-    """A small pool whose connections carry no session state."""
+    """One connection that writes, and a small pool that reads. None carries session state.
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], recover: Recover | None) -> None:
+    The lock of the account's row would serialise our writes anyway, and a pool's hand-over costs a reservation a
+    tenth of its rate. Reads do not wait for it.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        connect: Callable[[], Awaitable[Connection]],
+        recover: Recover | None,
+    ) -> None:
         self._pool = pool
+        self._connect = connect
         self._recover = recover
+        self._writer: Connection | None = None
+        self._writing = asyncio.Lock()
 
     @classmethod
     async def connect(
@@ -55,43 +68,65 @@ class Database:
         """``recover`` brings a dead server back; with it, a call waits for that and goes on.
 
         Raises ``LedgerUnavailable``."""
+        options: dict[str, Any] = {
+            "command_timeout": command_timeout,
+            "server_settings": {"application_name": "tradingbot", "timezone": "UTC", "jit": "off"},
+        }
+        pool = asyncpg.create_pool(
+            dsn,
+            # A task in the background keeps more than none, and would print what the caller is told anyway.
+            min_size=0,
+            max_size=pool_size,
+            # A reset would be a round trip after every call, and there is nothing to reset.
+            reset=_nothing_to_reset,
+            **options,
+        )
+        database = cls(await pool, lambda: asyncpg.connect(dsn, **options), recover)
         try:
-            pool = await asyncpg.create_pool(
-                dsn,
-                # Kept by a task in the background otherwise, which would print what the caller is told anyway.
-                min_size=0,
-                max_size=pool_size,
-                command_timeout=command_timeout,
-                # A reset would be a round trip after every call, and there is nothing to reset.
-                reset=_nothing_to_reset,
-                server_settings={"application_name": "tradingbot", "timezone": "UTC", "jit": "off"},
-            )
-            async with pool.acquire():
-                pass
-        except _LOST as error:
-            raise LedgerUnavailable(_unreachable(error)) from error
-        except asyncpg.PostgresError as error:
-            raise LedgerError(f"the ledger's database refuses the connection: {error}") from error
-        return cls(pool, recover)
+            await database.fetchrow("SELECT 1")
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
     async def close(self) -> None:
+        async with self._writing:
+            if self._writer is not None:
+                await self._writer.close()
+                self._writer = None
         await self._pool.close()
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], epoch: Epoch | None = None) -> T:
+    async def write(self, work: Callable[[Connection], Awaitable[T]], epoch: Epoch | None = None) -> T:
         """The result of ``work``, whose statements are transactions of their own unless it opens one.
 
         Raises ``Fenced`` (of ``epoch``), ``LedgerUnavailable`` or ``LedgerError``.
         """
+
+        async def use() -> T:
+            async with self._writing:
+                if self._writer is None or self._writer.is_closed():
+                    self._writer = await self._connect()
+                elif self._writer.is_in_transaction():
+                    # The call that had it was cancelled at a bad moment.
+                    await self._writer.execute("ROLLBACK")
+                return await _use(self._writer, work)
+
+        return await self._persist(use, epoch)
+
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of ``work``, which only reads. Raises ``LedgerUnavailable`` or ``LedgerError``."""
+
+        async def use() -> T:
+            async with self._pool.acquire() as connection:
+                return await _use(connection, work)
+
+        return await self._persist(use, None)
+
+    async def _persist(self, use: Callable[[], Awaitable[T]], epoch: Epoch | None) -> T:
         losses = conflicts = 0
         while True:
             try:
-                async with self._pool.acquire() as connection:
-                    try:
-                        return await work(connection)
-                    except asyncpg.InterfaceError as error:
-                        if connection.is_closed():
-                            raise asyncpg.ConnectionDoesNotExistError(str(error)) from error
-                        raise
+                return await use()
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 conflicts += 1
                 if conflicts > _CONFLICT_RETRIES:
@@ -121,7 +156,7 @@ class Database:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self.run(whole, epoch)
+        return await self.write(whole, epoch)
 
     async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of ``work``, all of whose statements see the database as it is now."""
@@ -130,13 +165,22 @@ class Database:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return await work(connection)
 
-        return await self.run(whole)
+        return await self.read(whole)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        return await self.run(lambda connection: connection.fetch(query, *arguments))
+        return await self.read(lambda connection: connection.fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        return await self.run(lambda connection: connection.fetchrow(query, *arguments))
+        return await self.read(lambda connection: connection.fetchrow(query, *arguments))
+
+
+async def _use(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+    try:
+        return await work(connection)
+    except asyncpg.InterfaceError as error:
+        if connection.is_closed():
+            raise asyncpg.ConnectionDoesNotExistError(str(error)) from error
+        raise
 
 
 async def _nothing_to_reset(connection: Connection) -> None:

@@ -42,7 +42,7 @@ from tradingbot_agents.ledger.port import (
     Trade,
     UnknownOrder,
 )
-from tradingbot_agents.ledger.reading import NOBODY, LedgerReader
+from tradingbot_agents.ledger.reading import LedgerReader
 
 # The round trip of a holding that was adopted has no entry order.
 _ADOPTED = "adopted"
@@ -206,11 +206,16 @@ class PostgresLedger(LedgerReader):
     async def _decide(
         self, function: str, epoch: Epoch, asked: Sequence[EntryProposal] | Sequence[Refusal]
     ) -> list[asyncpg.Record]:
-        if self._bot == NOBODY:
-            await self._identify()
-        arguments = (self._account, self._bot, epoch.role.value, epoch.number, msgspec.json.encode(asked).decode())
-        query = f"SELECT * FROM {function}($1, $2, $3, $4, $5)"
-        return await self._database.run(lambda connection: connection.fetch(query, *arguments), epoch)
+        await self._identify()
+        return await self._call(
+            function,
+            self._account,
+            self._bot,
+            epoch.role.value,
+            epoch.number,
+            msgspec.json.encode(asked).decode(),
+            epoch=epoch,
+        )
 
     async def _decided_before(self, intent_id: str) -> Decision:
         decision = await self.decision(intent_id)
@@ -298,11 +303,7 @@ class PostgresLedger(LedgerReader):
 
     async def check_epoch(self, epoch: Epoch) -> None:
         await self._identify()
-
-        async def work(connection: Connection) -> None:
-            await connection.execute("SELECT check_epoch($1, $2, $3)", self._bot, epoch.role.value, epoch.number)
-
-        await self._database.run(work, epoch)
+        await self._call("check_epoch", self._bot, epoch.role.value, epoch.number, epoch=epoch)
 
     async def submit_leg(self, epoch: Epoch, proposal: LegProposal) -> Order:
         async def work(connection: Connection) -> Order:
@@ -490,20 +491,17 @@ class PostgresLedger(LedgerReader):
 
     async def watch(self, epoch: Epoch, symbol: str, high_water: Decimal, stop_price: Decimal | None) -> None:
         await self._identify()
-
-        async def work(connection: Connection) -> None:
-            await connection.execute(
-                "SELECT watch($1, $2, $3, $4, $5, $6, $7)",
-                self._account,
-                self._bot,
-                epoch.role.value,
-                epoch.number,
-                symbol,
-                high_water,
-                stop_price,
-            )
-
-        await self._database.run(work, epoch)
+        await self._call(
+            "watch",
+            self._account,
+            self._bot,
+            epoch.role.value,
+            epoch.number,
+            symbol,
+            high_water,
+            stop_price,
+            epoch=epoch,
+        )
 
     # --- outside ---------------------------------------------------------------------------------------
 
@@ -551,7 +549,7 @@ class PostgresLedger(LedgerReader):
 
     async def mark_published(self, numbers: Sequence[int]) -> None:
         await self._identify()
-        await self._database.fetch("SELECT mark_published($1, $2)", self._bot, list(numbers))
+        await self._call("mark_published", self._bot, list(numbers))
 
     async def place_hold(self, hold: Hold) -> None:
         async def work(connection: Connection) -> None:
@@ -595,11 +593,16 @@ class PostgresLedger(LedgerReader):
                     "fields": fields,
                 }
             )
-        await self._database.fetch("SELECT record_events($1, $2)", self._bot, msgspec.json.encode(told).decode())
+        await self._call("record_events", self._bot, msgspec.json.encode(told).decode())
 
     async def record_equity(self, point: EquityPoint) -> None:
         await self._identify()
-        await self._database.fetch("SELECT record_equity($1, $2, $3)", self._bot, point.at, point.equity)
+        await self._call("record_equity", self._bot, point.at, point.equity)
+
+    async def _call(self, function: str, *arguments: object, epoch: Epoch | None = None) -> list[asyncpg.Record]:
+        """One SQL function, in one round trip."""
+        query = f"SELECT * FROM {function}({rows.placeholders(len(arguments))})"
+        return await self._database.write(lambda connection: connection.fetch(query, *arguments), epoch)
 
 
 def _decision(proposal: EntryProposal, row: asyncpg.Record) -> Decision:

@@ -8,6 +8,7 @@ long to wait, in real time, before time moves on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -36,6 +37,12 @@ class Ending(StrEnum):
     """A person or the system asked to stop."""
 
 
+async def wait_until_set(event: asyncio.Event, seconds: float) -> None:
+    """Real time passes: ``seconds`` of it, or less when the event comes first."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
 class ReplayDriver:
     def __init__(
         self,
@@ -46,23 +53,30 @@ class ReplayDriver:
         supervisor: Supervisor,
         end: datetime,
         until: datetime | None,
+        next_close: Callable[[], datetime | None],
         speed: float | None,
         housekeeping: Callable[[], Awaitable[None]],
         stop: asyncio.Event,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[asyncio.Event, float], Awaitable[None]] = wait_until_set,
     ) -> None:
-        """``end`` is when the last candle closes; ``speed`` is virtual seconds a real one (``None``: no wait);
-        ``housekeeping`` runs between two steps, about every ``BREATH`` seconds."""
+        """``end`` is when the last candle closes, ``next_close`` says when the next one does; ``speed`` is
+        virtual seconds a real one (``None``: no wait); ``housekeeping`` runs between two steps, about every
+        ``BREATH`` seconds; ``monotonic`` and ``wait`` are real time."""
         self._clock = clock
         self._timers = timers
         self._bus = bus
         self._supervisor = supervisor
         self._end = end
         self._until = until
+        self._next_close = next_close
         self._speed = speed
         self._housekeeping = housekeeping
         self._stop = stop
-        self._breathed = time.monotonic()
-        self._anchor = (time.monotonic(), clock.now())
+        self._monotonic = monotonic
+        self._wait = wait
+        self._breathed = monotonic()
+        self._anchor = (monotonic(), clock.now())
 
     async def run(self) -> Ending:
         """Until the candles end, ``until`` is reached, or a stop is asked for."""
@@ -87,16 +101,19 @@ class ReplayDriver:
         return min(dues) if dues else None
 
     async def _settle(self, since: datetime) -> None:
-        """Finish what was begun by ``since``, and nothing that begins with a later candle."""
+        """Finish what was begun by ``since``, and begin nothing with a later candle."""
         deadline = since + SETTLE
         while (due := self._next_due()) is not None and due <= deadline:
+            close = self._next_close()
+            if close is not None and due >= close:
+                return
             self._clock.advance_to(due)
             await self._fire()
             await self._drain()
 
     async def _drain(self) -> None:
         while True:
-            if time.monotonic() - self._breathed >= BREATH:
+            if self._monotonic() - self._breathed >= BREATH:
                 await self._breathe()
             try:
                 if not await self._bus.step():
@@ -113,7 +130,7 @@ class ReplayDriver:
     async def _breathe(self) -> None:
         await asyncio.sleep(0)
         await self._housekeeping()
-        self._breathed = time.monotonic()
+        self._breathed = self._monotonic()
 
     async def _wait_for(self, due: datetime) -> bool:
         """Wait, in real time, until ``due`` has its turn. ``False``: a stop was asked for meanwhile."""
@@ -121,10 +138,9 @@ class ReplayDriver:
             return True
         began, virtual = self._anchor
         turn = began + (due - virtual).total_seconds() / self._speed
-        while (left := turn - time.monotonic()) > 0:
-            try:
-                await asyncio.wait_for(self._stop.wait(), min(left, BREATH))
+        while (left := turn - self._monotonic()) > 0:
+            await self._wait(self._stop, min(left, BREATH))
+            if self._stop.is_set():
                 return False
-            except TimeoutError:
-                await self._breathe()
+            await self._breathe()
         return True

@@ -28,11 +28,9 @@ from tradingbot_agents.bus.topology import (
     RISK,
     STRATEGY,
     TECHNICAL_ANALYSIS,
-    topology,
 )
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
-from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered
-from tradingbot_agents.domain.values import TIMEFRAMES
+from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered, RunEnded, RunStarted
 from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
 from tradingbot_agents.exchange.market_rules import load_market_rules
 from tradingbot_agents.exchange.simulated import SimulatedExchange
@@ -50,6 +48,7 @@ from tradingbot_agents.runtime.driver import Ending, ReplayDriver
 from tradingbot_agents.runtime.supervisor import Agent, Backoff, Supervisor
 from tradingbot_agents.runtime.view import Dashboard, LiveView, Snapshot
 from tradingbot_agents.runtime.wiring import (
+    bus_queues,
     check_runnable,
     data_collection_settings,
     execution_settings,
@@ -60,7 +59,7 @@ from tradingbot_agents.runtime.wiring import (
     technical_analysis_settings,
 )
 from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging
-from tradingbot_api import TradingBot, load_file
+from tradingbot_api import TradingBot, load_file, revision
 
 DEFAULT_SEED = 1
 EXCHANGE_FOLDER = "exchange"
@@ -212,9 +211,7 @@ class Session:
             sinks.append(LogSink(self._bot.metadata.name))
         sink = FanOut(sinks)
         timers = VirtualTimers(self._clock)
-        bus = EmbeddedBus(
-            self._clock, topology(TIMEFRAMES[spec.timeframe]), on_dead_letter=_dead_letters_to(sink, self._clock)
-        )
+        bus = EmbeddedBus(self._clock, bus_queues(self._bot), on_dead_letter=_dead_letters_to(sink, self._clock))
         control = StateControl(self._bot, self._options.spec, self._ledger, self._clock, sink)
         await control.refresh()
 
@@ -235,6 +232,7 @@ class Session:
             ),
             restore=restore,
         )
+        began, played_before = time.monotonic(), self._tell_start(sink, control)
         self._tell_gaps(sink)
         with contextlib.ExitStack() as stack:
             view = stack.enter_context(LiveView(dashboard)) if live_view else None
@@ -246,6 +244,7 @@ class Session:
                 supervisor=supervisor,
                 end=self._exchange.end_time,
                 until=self._options.until,
+                next_close=self._exchange.next_close,
                 speed=self._speed(),
                 housekeeping=housekeeping,
                 stop=stop.event,
@@ -256,6 +255,8 @@ class Session:
             finally:
                 await supervisor.stop()
                 await rows.write(self._ledger)
+            self._tell_end(sink, ending, self._exchange.progress[0] - played_before, time.monotonic() - began)
+            await rows.write(self._ledger)
             if view is not None:
                 view.update(await self.snapshot(control, housekeeping.rate))
         return ending
@@ -334,6 +335,37 @@ class Session:
         assert replay is not None
         speed = self._options.speed if self._options.speed is not None else replay.speed
         return float(speed) if speed.is_finite() else None
+
+    def _tell_start(self, sink: Sink, control: StateControl) -> int:
+        """Returns how many candles earlier runs have played."""
+        spec = self._bot.spec
+        played, in_all = self._exchange.progress
+        sink.emit(
+            RunStarted(
+                at=self._clock.now(),
+                agent="supervisor",
+                mode=spec.mode,
+                exchange=spec.exchange.name,
+                account=spec.account.name,
+                symbols=spec.symbols,
+                state=control().value,
+                candles_left=in_all - played,
+                revision=revision(self._bot),
+            )
+        )
+        return played
+
+    def _tell_end(self, sink: Sink, ending: Ending, candles: int, seconds: float) -> None:
+        sink.emit(
+            RunEnded(
+                at=self._clock.now(),
+                agent="supervisor",
+                ending=ending.value,
+                candles=candles,
+                seconds=round(seconds, 3),
+                candles_per_second=round(candles / seconds, 1),
+            )
+        )
 
     def _tell_gaps(self, sink: Sink) -> None:
         """What the candle files lack is known before the run; the agents notice it again as it comes."""

@@ -12,6 +12,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+from tradingbot_agents.bus.port import QueueSpec
+from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.data_collection.settings import Settings as DataCollectionSettings
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees
 from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, split_symbol
@@ -43,6 +45,15 @@ def check_runnable(bot: TradingBot) -> None:
             f"spec.exchange.name: {exchange.name!r} is valid, and this version runs only on the simulated exchange: "
             "use name: simulated with a replay of candles"
         )
+
+
+def bus_queues(bot: TradingBot) -> tuple[QueueSpec, ...]:
+    limits = bot.spec.messaging
+    return topology(
+        market_time_to_live=limits.market_time_to_live,
+        market_length=limits.market_queue_length,
+        delivery_limit=limits.delivery_limit,
+    )
 
 
 def simulated_settings(bot: TradingBot) -> SimulatedSettings:

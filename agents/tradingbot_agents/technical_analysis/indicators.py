@@ -37,6 +37,9 @@ HISTOGRAM_UNIT = 0.25
 """Average true ranges that a large MACD histogram has. It is the deviation of a difference of averages from its own
 average, and so a fraction of a range: on 5-minute candles of BTC and SOL three in four lie below this."""
 
+STILL = 1e-8
+"""A standard deviation below this fraction of the price is rounding, not movement."""
+
 _UP, _DOWN, _NEUTRAL = Direction.UP, Direction.DOWN, Direction.NEUTRAL
 
 _Candles = Annotated[int, msgspec.Meta(ge=2)]
@@ -128,13 +131,16 @@ def bollinger(bars: Bars, parameters: Bands) -> Score:
     """Volatility: a close outside the bands is expected to come back, so up below the lower band and down above the
     upper one. The confidence is 0 at the band and 1 at twice its distance. Value: the close's distance from the
     average in standard deviations."""
-    # As fractions of the last close: TA-Lib's variance is a difference of squares, which loses digits far from zero,
-    # and takes anything below 1e-14 for nothing, which would silence every coin of a small price.
-    tail = bars.close[-parameters.period :] / bars.close.item(-1) - 1.0
-    deviation = talib.STDDEV(tail, parameters.period).item(-1)
-    if not deviation > 0:
+    period = parameters.period
+    last = bars.close.item(-1)
+    # Less the last close, so that the squares below keep their digits. TA-Lib's own deviation does not, and takes a
+    # variance below 1e-14 for nothing, which would silence every coin of a small price.
+    offset = bars.close[-period:] - last
+    average = np.add.reduce(offset).item() / period
+    variance = np.dot(offset, offset).item() / period - average * average
+    if not variance > STILL * STILL * last * last:
         return SILENT
-    distance = -talib.SMA(tail, parameters.period).item(-1) / deviation
+    distance = -average / math.sqrt(variance)
     beyond = abs(distance) - parameters.std_dev
     return (math.copysign(beyond / parameters.std_dev, -distance) if beyond > 0 else 0.0), distance
 
@@ -199,10 +205,6 @@ def vwap(bars: Bars, parameters: Bands) -> Score:
     if not variance > STILL * STILL * last * last:
         return 0.0, -average
     return -average / (parameters.std_dev * math.sqrt(variance)), -average
-
-
-STILL = 1e-9
-"""A standard deviation below this fraction of the price is rounding, not movement."""
 
 
 def _still(prices: np.ndarray[Any, Any]) -> bool:

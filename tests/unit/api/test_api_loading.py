@@ -39,7 +39,7 @@ def test_defaults_that_depend_on_other_fields() -> None:
         },
     ).spec
     assert long.strategy.window == 200 + 1 + 700
-    assert long.history == long.strategy.window
+    assert long.history == long.strategy.window + long.strategy.signal_memory_candles + 1
     assert bot_of(PAPER).spec.history == defaults.HISTORY
     assert bot_of(PAPER, strategy={"plugin": {"path": "a.b:C"}}).spec.strategy.fusion is None
     assert bot_of(LIVE).spec.exchange.simulated is None

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from support.bus_contract import QUEUES, TTL, BusContract, BusUnderTest, Reader
+from support.bus_contract import QUEUES, TTL, WINDOW, BatchReader, BusContract, BusUnderTest, Reader
 from support.messages import START, a_candle, a_candle_message, a_ticker_request, an_intent
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import (
     DeadLetter,
     DependencyUnavailable,
@@ -20,7 +21,6 @@ from tradingbot_agents.bus import (
     RequestTimedOut,
 )
 from tradingbot_agents.bus.embedded import RETRY_DELAY
-from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.clock import VirtualClock
 from tradingbot_agents.domain.messages import Message
 
@@ -268,6 +268,22 @@ async def test_dead_letters_are_told_of_and_can_be_given_back_only_where_they_ar
         bus.requeue_dead_letter("risk.intents", "intent-1")
 
 
+async def test_the_driver_is_told_when_a_batch_is_complete_or_a_pause_over(embedded: Embedded) -> None:
+    bus = embedded.bus
+    await bus.consume_batches("risk.intents", BatchReader(), WINDOW)
+    assert bus.next_due() is None
+    await bus.publish(an_intent(1))
+    assert await bus.step() is False
+    assert bus.next_due() == START + WINDOW
+    await bus.consume("risk.candles", Reader(DependencyUnavailable("away")))
+    await bus.publish(a_candle_message(a_candle()))
+    await bus.step()
+    assert bus.next_due() == START + WINDOW
+    await embedded.advance(WINDOW)
+    assert await bus.step() is True
+    assert bus.next_due() == START + RETRY_DELAY
+
+
 async def test_an_answer_that_took_too_long_by_the_clock_is_refused(embedded: Embedded) -> None:
     async def slow(request: Message) -> Message:
         await embedded.clock.sleep(timedelta(seconds=3))
@@ -299,7 +315,7 @@ def test_a_queue_can_not_be_declared_twice() -> None:
 
 
 async def test_the_real_topology_has_a_queue_for_every_message_that_is_published() -> None:
-    bus = EmbeddedBus(VirtualClock(START), topology(timedelta(minutes=5)))
+    bus = EmbeddedBus(VirtualClock(START), BOT_QUEUES)
     await bus.publish(a_candle_message(a_candle()))
     await bus.publish(an_intent(1))
     waiting = {name for name, depth in bus.depths().items() if depth}

@@ -100,7 +100,7 @@ EXIT_CALLS = ["request_exit", "request_cancel", "book", "submit_leg", "check_epo
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("call", EXIT_CALLS)
 async def test_a_crash_in_an_exit_ends_as_if_there_had_been_none(make_rig: RigFactory, call: str, done: bool) -> None:
-    rig = await make_rig(settings=IMMEDIATE)
+    rig = await make_rig(settings=msgspec.structs.replace(IMMEDIATE, watch_interval=None, sweep_interval=None))
     await rig.start()
     await rig.approve()
     await crash_at(rig, call, done=done)

@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from support.messages import a_candle
+from support.queues import BOT_QUEUES
 from support.risk import SETTINGS
 from tradingbot_agents.bus import EmbeddedBus
-from tradingbot_agents.bus.topology import DATA_COLLECTION, topology
+from tradingbot_agents.bus.topology import DATA_COLLECTION
 from tradingbot_agents.clock import VirtualClock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import PriceFallbackAlert, PriceFallbackUsed, Reason
 from tradingbot_agents.domain.messages import TickerReply, TickerRequest
-from tradingbot_agents.domain.values import TIMEFRAMES
 from tradingbot_agents.risk.price import Price, PriceSource
 from tradingbot_agents.risk.refused import Refused
 from tradingbot_agents.telemetry import MemorySink
@@ -54,7 +54,7 @@ class Chain:
 
     def __init__(self) -> None:
         self.clock = VirtualClock(CLOSED)
-        self.bus = EmbeddedBus(self.clock, topology(TIMEFRAMES["5m"]))
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
         self.sink = MemorySink()
         self.store = Store()
         self.requests: list[TickerRequest] = []

@@ -12,9 +12,9 @@ import pytest
 
 from support.fake_ledger import FakeLedger
 from support.messages import START, a_candle, a_candle_message
+from support.queues import BOT_QUEUES
 from support.risk import RULES, SETTINGS, a_point, a_trade, a_wish, protecting, sizing, with_settings
 from tradingbot_agents.bus import EmbeddedBus, HandlerFailed
-from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.events import (
     ExposureMeasured,
@@ -55,7 +55,7 @@ class Bench:
         self.settings = settings
         self.clock = VirtualClock(at)
         self.timers = VirtualTimers(self.clock)
-        self.bus = EmbeddedBus(self.clock, topology(TIMEFRAMES["5m"]))
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
         self.sink = MemorySink()
         self.store = MemoryCandleStore(capacity=10)
         self.state = BotState.RUNNING

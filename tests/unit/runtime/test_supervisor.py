@@ -5,17 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus.embedded import EmbeddedBus
-from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK, STRATEGY, topology
+from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK, STRATEGY
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.ledger.port import Epoch, Fenced, Role
 from tradingbot_agents.runtime.supervisor import START_ORDER, AgentGaveUp, Backoff, Supervisor
 from tradingbot_agents.telemetry import MemorySink
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
-BACKOFF = Backoff(
-    first=timedelta(seconds=1), longest=timedelta(seconds=4), attempts=4, calm=timedelta(seconds=60)
-)
+BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=4), attempts=4, calm=timedelta(seconds=60))
 
 
 class House:
@@ -24,7 +23,7 @@ class House:
     def __init__(self) -> None:
         self.clock = VirtualClock(START)
         self.timers = VirtualTimers(self.clock)
-        self.bus = EmbeddedBus(self.clock, topology(timedelta(minutes=5)))
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
         self.sink = MemorySink()
         self.log: list[str] = []
         self.pauses: list[float] = []

@@ -10,10 +10,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from support.analysis import BAR, a_signal, a_trade, fusion_settings, performance_of, strategy_settings
+from support.analysis import a_signal, a_trade, fusion_settings, performance_of, strategy_settings
 from support.messages import START
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus, HandlerFailed
-from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.messages import ExecutionReport, Message, SignalRaised, TradeIntent
 from tradingbot_agents.domain.orders import OrderState
@@ -64,7 +64,7 @@ class Room:
     def __init__(self, settings: StrategySettings | None = None, books: Books | None = None) -> None:
         self.settings = settings or strategy_settings()
         self.clock = VirtualClock(START)
-        self.bus = FailsOnce(self.clock, topology(BAR))
+        self.bus = FailsOnce(self.clock, BOT_QUEUES)
         self.books = books or Books()
         self.intents: list[TradeIntent] = []
         self.agent = StrategyAgent(
@@ -303,12 +303,15 @@ async def test_a_plugin_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "    def __init__(self, parameters):\n"
         "        self.confidence = float(parameters['confidence'])\n"
         "    def decide(self, view):\n"
-        "        return Wish(side=Side.BUY, confidence=self.confidence, reason='always', indicators=('a',))\n"
+        "        reason = f'{len(view.signals)} signals'\n"
+        "        return Wish(side=Side.BUY, confidence=self.confidence, reason=reason, indicators=('a',))\n"
     )
     sure = PluginSettings(path="plugin_in_agent:Always", parameters={"confidence": "0.7"})
     room = await Room(strategy_settings(sure, memory=1)).start()
     await room.feed(*strengths(0.0, 0.0, 0.0))
-    assert [(intent.reason, intent.confidence) for intent in room.intents] == [("always", Decimal("0.7000"))] * 2
+    assert [(intent.reason, intent.confidence) for intent in room.intents] == [
+        ("2 signals", Decimal("0.7000")),
+    ] * 2
     mad = PluginSettings(path="plugin_in_agent:Always", parameters={"confidence": "7"})
     room = await Room(strategy_settings(mad, memory=1)).start()
     with pytest.raises(HandlerFailed) as caught:

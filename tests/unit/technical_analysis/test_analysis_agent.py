@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from support.analysis import BAR, analysis_settings, random_candles
+from support.analysis import analysis_settings, random_candles
 from support.messages import a_candle_message
+from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus
-from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandleGap
@@ -28,7 +28,7 @@ class Room:
     def __init__(self, settings: TechnicalAnalysisSettings | None = None, **parts: Any) -> None:
         self.settings = settings or analysis_settings(WINDOW)
         self.clock: VirtualClock = parts.get("clock") or VirtualClock(random_candles(1)[0].open_time)
-        self.bus: EmbeddedBus = parts.get("bus") or EmbeddedBus(self.clock, topology(BAR))
+        self.bus: EmbeddedBus = parts.get("bus") or EmbeddedBus(self.clock, BOT_QUEUES)
         self.store: MemoryCandleStore = parts.get("store") or MemoryCandleStore(1000)
         self.sink = MemorySink()
         self.signals: list[SignalRaised] = []
@@ -137,6 +137,7 @@ async def test_missing_candles_are_read_from_the_store_before_the_next_is_signal
         (candle.id, True) for candle in CANDLES[85:89]
     ]
     assert [signal.readings for signal in room.signals[-5:]] == [signal.readings for signal in plain.signals[-5:]]
+    assert len(room.signals) == (80 - WINDOW + 1) + 5
     assert room.sink.events == []
 
 
@@ -202,7 +203,7 @@ class FailsOnce(EmbeddedBus):
 
 async def test_a_candle_whose_signal_could_not_be_sent_is_signalled_when_it_comes_again() -> None:
     clock = VirtualClock(CANDLES[0].open_time)
-    bus = FailsOnce(clock, topology(BAR))
+    bus = FailsOnce(clock, BOT_QUEUES)
     room, plain = await Room(clock=clock, bus=bus).start(), await Room().start()
     await plain.feed(CANDLES[:90])
     await room.feed(CANDLES[:89])

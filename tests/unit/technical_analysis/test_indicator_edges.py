@@ -38,6 +38,19 @@ def test_constant_prices_say_nothing(price: float, volume: float) -> None:
         check(reading)
 
 
+@pytest.mark.parametrize("price", [1e-8, 0.1, 100.1, 121556.65])
+@pytest.mark.parametrize("wick", [0.001, 0.03, 0.2])
+def test_equal_candles_say_nothing_however_long_their_wicks(price: float, wick: float) -> None:
+    """The typical price is off the close then, and its deviation is nothing but rounding."""
+    one, tall = Decimal(repr(price)), Decimal(repr(price)) * Decimal(repr(1 + wick))
+    candles = [
+        Candle("BTC/USDT", "5m", START, one, tall, one, one, Decimal(index % 7 + 1)) for index in range(LENGTH)
+    ]
+    for name, reading in readings_of(candles).items():
+        check(reading)
+        assert reading.direction is Direction.NEUTRAL, name
+
+
 @pytest.mark.parametrize("move", [0.01, 5.0, -5.0])
 def test_prices_that_stopped_moving_leave_no_extreme_rsi(move: float) -> None:
     """Of a last tick up long ago, TA-Lib's RSI stays 100 for ever."""

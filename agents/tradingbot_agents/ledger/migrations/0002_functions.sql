@@ -65,8 +65,9 @@ BEGIN
         ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
         ARRAY(SELECT symbol FROM orders
             WHERE account = _account AND bot = _bot AND finished_at IS NULL AND leg = 'entry'),
-        ARRAY(SELECT intent_id FROM decisions
-            WHERE bot = _bot AND intent_id = ANY (ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r))),
+        -- A scalar subquery is looked up by index for each proposal; a join might scan what was never analysed.
+        ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r
+            WHERE (SELECT true FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id)),
         (SELECT total - reserved - outside_holds FROM balances WHERE account = _account AND asset = asset_now)
     INTO current, hold, held, busy, decided, available_now
     FROM bots WHERE id = _bot;
