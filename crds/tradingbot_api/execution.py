@@ -20,7 +20,7 @@ class Data(Model, frozen=True, kw_only=True):
 
     history: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
-        doc("Candles per symbol kept back-filled; never fewer than a decision rests on (strategy.window and memory)."),
+        doc("Candles per symbol kept back-filled; never fewer than a decision rests on."),
     ] = defaults.HISTORY
     stale_after: Annotated[Duration, doc("Without an answer of the feed for this long, it is stale: feed_stale.")] = (
         defaults.STALE_AFTER

@@ -29,6 +29,8 @@ QUEUES = (
     QueueSpec(name="once", owner="execution", topics=("trade.intent",), delivery_limit=None),
 )
 SPECS = {spec.name: spec for spec in QUEUES}
+Windows = st.sampled_from((None, None, 0.0, 0.4, 60.0))
+"""Seconds in which a consumer collects a batch; ``None``: it takes messages one by one."""
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 
 
@@ -76,10 +78,10 @@ class BusMachine(RuleBasedStateMachine):
         self.delivered: list[tuple[str, list[Message]]] = []
         self.outcome: Exception | None = None
 
-    @initialize()
-    def begin_with_all_attached(self) -> None:
-        for name in SPECS:
-            self.attach(name, None)
+    @initialize(windows=st.lists(Windows, min_size=len(QUEUES), max_size=len(QUEUES)))
+    def begin_with_all_attached(self, windows: list[float | None]) -> None:
+        for name, window in zip(SPECS, windows, strict=True):
+            self.attach(name, window)
 
     def _put(self, queue: Model, message: Message) -> None:
         self.place += 1
@@ -99,7 +101,7 @@ class BusMachine(RuleBasedStateMachine):
     def publish_intent(self, symbol: str) -> None:
         self._publish(an_intent(self.place, symbol))
 
-    @rule(name=st.sampled_from(sorted(SPECS)), window=st.sampled_from((None, None, 0.0, 0.4, 60.0)))
+    @rule(name=st.sampled_from(sorted(SPECS)), window=Windows)
     def attach(self, name: str, window: float | None) -> None:
         async def handle(message: Message) -> None:
             await handle_batch([message])

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -251,7 +251,5 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert all(worse(trade.price, told.limit_price) == told.limit_price for trade in own)
 
 
-ExchangeMachine.TestCase.settings = settings(
-    max_examples=250, stateful_step_count=40, deadline=None, database=None, phases=[Phase.generate]
-)
+ExchangeMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestExchangeMachine = ExchangeMachine.TestCase

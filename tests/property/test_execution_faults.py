@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from support.execution import LOOK_UP, SETTINGS, SYMBOL, TRAILING, D
 from support.execution_rig import ACCOUNT, BOT, Rig
 from support.failing_ledger import Crash
-from support.fake_venue import Spoil
-from support.sabotage import Harm, Plan, Saboteur
+from support.fake_venue import SPOILS, Spoil
+from support.sabotage import LEDGER_CALLS, Plan, Saboteur, harms_of
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.position import PositionState
 from tradingbot_agents.domain.values import BotState, Leg, OrderType
@@ -43,9 +43,11 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.tuples(st.just("state"), st.sampled_from(list(BotState))),
     st.tuples(st.just("restart"), st.none()),
 )
-PLANS: st.SearchStrategy[Plan] = st.dictionaries(
-    st.integers(1, 150), st.sampled_from([*Harm, *Spoil, Harm.CRASH_BEFORE, Harm.CRASH_AFTER]), max_size=12
-)
+TROUBLE = st.one_of(
+    st.sampled_from(list(SPOILS)),
+    st.sampled_from(LEDGER_CALLS),
+).flatmap(lambda call: st.tuples(st.tuples(st.just(call), st.integers(1, 8)), st.sampled_from(harms_of(call))))
+PLANS: st.SearchStrategy[Plan] = st.lists(TROUBLE, max_size=14).map(dict)
 OPTIONS = st.fixed_dictionaries(
     {"authoritative": st.booleans(), "on_exchange": st.booleans(), "trailing": st.booleans()}
 )
@@ -122,7 +124,7 @@ class Story:
 
 async def tell(rig: Rig, script: list[Action], plan: Plan, options: dict[str, bool]) -> None:
     if options["authoritative"]:
-        plan = {number: harm for number, harm in plan.items() if harm is not Spoil.NOT_VISIBLE}
+        plan = {call: harm for call, harm in plan.items() if harm is not Spoil.NOT_VISIBLE}
     rig.settings = msgspec.structs.replace(
         SETTINGS,
         look_up=msgspec.structs.replace(LOOK_UP, immediate_not_found=options["authoritative"]),

@@ -336,6 +336,23 @@ class BusContract:
         ]
         assert [letter.message.id for letter in await bus.dead_letters()] == ["intent-2"]
 
+    async def test_a_message_that_failed_comes_again_alone_though_others_wait(self, bus: BusUnderTest) -> None:
+        class Failing(BatchReader):
+            async def __call__(self, messages: list[Message]) -> None:
+                await super().__call__(messages)
+                if len(self.got) == 1:
+                    await bus.bus.publish(an_intent(2))
+                    raise ValueError("once")
+
+        reader = Failing()
+        await bus.bus.consume_batches("risk.intents", reader, WINDOW)
+        await bus.bus.publish(an_intent(1))
+        await bus.advance(WINDOW)
+        await bus.deliver()
+        await bus.advance(WINDOW)
+        await bus.deliver()
+        assert reader.got == [["intent-1"], ["intent-1"], ["intent-2"]]
+
     async def test_a_rejected_batch_is_set_aside_message_by_message(self, bus: BusUnderTest) -> None:
         await bus.bus.consume_batches("risk.intents", BatchReader(Reject("no")), WINDOW)
         await bus.bus.publish(an_intent(1))

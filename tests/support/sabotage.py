@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -20,8 +21,39 @@ class Harm(StrEnum):
     LEDGER_AWAY_AFTER = "ledger_away_after"
 
 
-Plan = Mapping[int, Harm | Spoil]
-"""By the number of the call. What does not fit the call does not happen."""
+Plan = Mapping[tuple[str, int], Harm | Spoil]
+"""By the call's name and which of its kind it is, from 1."""
+
+LEDGER_CALLS = (
+    "acknowledge",
+    "book",
+    "check_epoch",
+    "claim",
+    "deny",
+    "live_orders",
+    "lose_contact",
+    "mark_dust",
+    "mark_published",
+    "not_found",
+    "order",
+    "orders",
+    "orders_to_send",
+    "positions",
+    "raise_epoch",
+    "request_cancel",
+    "request_exit",
+    "submit_leg",
+    "unpublished",
+    "watch",
+)
+CRASHES = (Harm.CRASH_BEFORE, Harm.CRASH_AFTER)
+
+
+def harms_of(call: str) -> tuple[Harm | Spoil, ...]:
+    """What may happen to a call."""
+    if call in LEDGER_CALLS:
+        return (*CRASHES, Harm.LEDGER_AWAY_BEFORE, Harm.LEDGER_AWAY_AFTER)
+    return (*CRASHES, *SPOILS[call])
 
 
 class Saboteur:
@@ -29,14 +61,14 @@ class Saboteur:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._count = 0
+        self._counts: Counter[str] = Counter()
         self.active = True
 
-    def _next(self) -> Harm | Spoil | None:
+    def _next(self, name: str) -> Harm | Spoil | None:
         if not self.active:
             return None
-        self._count += 1
-        return self._plan.get(self._count)
+        self._counts[name] += 1
+        return self._plan.get((name, self._counts[name]))
 
     def ledger(self, ledger: Ledger) -> Any:
         return _Proxy(ledger, self._around_ledger)
@@ -45,7 +77,7 @@ class Saboteur:
         return _Proxy(venue, lambda name, call: self._around_venue(venue, name, call))
 
     async def _around_ledger(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        harm = self._next()
+        harm = self._next(name)
         if harm is Harm.CRASH_BEFORE:
             raise Crash
         if harm is Harm.LEDGER_AWAY_BEFORE:
@@ -58,10 +90,10 @@ class Saboteur:
         return result
 
     async def _around_venue(self, venue: FakeVenue, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        harm = self._next()
+        harm = self._next(name)
         if harm is Harm.CRASH_BEFORE:
             raise Crash
-        if isinstance(harm, Spoil) and harm in SPOILS.get(name, ()):
+        if isinstance(harm, Spoil):
             venue.spoil(name, harm)
         result = await call()
         if harm is Harm.CRASH_AFTER:

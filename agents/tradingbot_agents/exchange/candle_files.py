@@ -88,9 +88,19 @@ _Raw = tuple[_Layout, int, list[str]]
 
 
 class CandleFile:
-    """The bars of one symbol and timeframe in one file."""
+    """The bars of one symbol and timeframe in one file, or those of a span of it."""
 
-    def __init__(self, path: Path, symbol: str, timeframe: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        symbol: str,
+        timeframe: str,
+        *,
+        opens_from: datetime | None = None,
+        opens_before: datetime | None = None,
+    ) -> None:
+        """Bars that open before ``opens_from``, or not before ``opens_before``, are as if they were not there; they
+        are checked all the same."""
         if timeframe not in TIMEFRAMES:
             raise ValueError(f"timeframe {timeframe!r} is not one of {', '.join(TIMEFRAMES)}")
         self.path = path
@@ -98,9 +108,13 @@ class CandleFile:
         self.timeframe = timeframe
         self._step = TIMEFRAMES[timeframe]
         self._step_ms = int(self._step.total_seconds() * 1000)
+        self._opens_from = 0 if opens_from is None else _millis_up(opens_from)
+        self._opens_before = _PLAUSIBLE_MILLIS.stop if opens_before is None else _millis_up(opens_before)
+        self._is_cut = opens_from is not None or opens_before is not None
 
     def digest(self) -> str:
-        """A hash of the file's bytes, in hex. Raises ``CandleFileInvalid`` when it can not be read."""
+        """A hash of the file's bytes, in hex, with the span's milliseconds if there is one. Raises
+        ``CandleFileInvalid`` when it can not be read."""
         hasher = blake2b(digest_size=16)
         try:
             with self.path.open("rb") as file:
@@ -108,7 +122,8 @@ class CandleFile:
                     hasher.update(block)
         except OSError as error:
             raise self._unreadable(error) from error
-        return hasher.hexdigest()
+        digest = hasher.hexdigest()
+        return f"{digest}.{self._opens_from}.{self._opens_before}" if self._is_cut else digest
 
     def first_open(self) -> datetime:
         """When the first bar opens. Raises ``CandleFileInvalid``."""
@@ -133,11 +148,7 @@ class CandleFile:
         rest: Iterator[_Raw] = iter(())
         for raw in stream:
             layout, line, row = raw
-            try:
-                ts = int(row[layout.places[0]])
-            except (ValueError, IndexError) as error:
-                raise self._explain(layout, line, row, -1) from error
-            if ts >= below:
+            if self._opens_at(layout, line, row) >= below:
                 rest = chain((raw,), stream)
                 break
             before += 1
@@ -146,8 +157,22 @@ class CandleFile:
 
     def _raw(self) -> Iterator[_Raw]:
         with self._lines() as (reader, layout):
+            if not self._is_cut:
+                for row in reader:
+                    yield layout, reader.line_num, row
+                return
             for row in reader:
-                yield layout, reader.line_num, row
+                opened = self._opens_at(layout, reader.line_num, row)
+                if opened >= self._opens_before:
+                    return
+                if opened >= self._opens_from:
+                    yield layout, reader.line_num, row
+
+    def _opens_at(self, layout: _Layout, line: int, row: Sequence[str]) -> int:
+        try:
+            return int(row[layout.places[0]])
+        except (ValueError, IndexError) as error:
+            raise self._explain(layout, line, row, -1) from error
 
     def _candles(self, raws: Iterable[_Raw]) -> Iterator[Candle]:
         symbol, timeframe, step_ms, step = self.symbol, self.timeframe, self._step_ms, self._step
@@ -176,11 +201,13 @@ class CandleFile:
             yield candle
 
     def check(self) -> CandleFileReport:
-        """Read all of it and compare every number. Raises ``CandleFileInvalid`` at the first bad line."""
+        """Read all of it and compare every number. Raises ``CandleFileInvalid`` at the first bad line. What is
+        reported are the bars of the span."""
+        opens_from, opens_before = self._opens_from, self._opens_before
         step = self._step_ms
         low_ms, high_ms = _PLAUSIBLE_MILLIS.start, _PLAUSIBLE_MILLIS.stop
         largest = _LARGEST
-        bars = first = gap_count = missing = 0
+        bars = first = last = gap_count = missing = 0
         previous = -1
         gaps: list[Gap] = []
         with self._lines() as (reader, layout):
@@ -203,15 +230,17 @@ class CandleFile:
                     good = False
                 if not good:
                     raise self._explain(layout, reader.line_num, row, previous)
-                if ts - previous != step:
-                    if bars:
-                        gap_count += 1
-                        missing += (ts - previous) // step - 1
-                        if gap_count <= _GAPS_KEPT:
-                            gaps.append(Gap(from_millis(previous), from_millis(ts), (ts - previous) // step - 1))
-                    else:
-                        first = ts
                 previous = ts
+                if not opens_from <= ts < opens_before:
+                    continue
+                if not bars:
+                    first = ts
+                elif ts - last != step:
+                    gap_count += 1
+                    missing += (ts - last) // step - 1
+                    if gap_count <= _GAPS_KEPT:
+                        gaps.append(Gap(from_millis(last), from_millis(ts), (ts - last) // step - 1))
+                last = ts
                 bars += 1
         if not bars:
             raise self._no_bars()
@@ -220,7 +249,7 @@ class CandleFile:
             name=self.path.name,
             bars=bars,
             first_open=from_millis(first),
-            last_open=from_millis(previous),
+            last_open=from_millis(last),
             gap_count=gap_count,
             missing_bars=missing,
             gaps=tuple(gaps),
@@ -343,6 +372,12 @@ class CandleFile:
         return self._invalid(line, candle_problem(candle) or "its numbers can not be used", fix)
 
     def _no_bars(self) -> CandleFileInvalid:
+        if self._is_cut:
+            return self._invalid(
+                None,
+                "none of its bars opens within the time that is to be replayed",
+                "change startTime and endTime of the replay, or give a file that covers them",
+            )
         return self._invalid(None, "it has a header and no bars", "give a file with candles")
 
     def _unreadable(self, error: OSError) -> CandleFileInvalid:

@@ -92,19 +92,30 @@ def merged(streams: Sequence[Iterator[Candle]], timeframe: str) -> Iterator[Tick
         yield Tick(opened + step, tuple(bars))
 
 
-def find_candles(source: Path, symbols: Sequence[str], timeframe: str) -> CandleSource:
-    """The files of ``symbols`` in a directory, or the one file. Raises ``CandleSourceError`` when one is missing,
-    or when several could be meant."""
+def find_candles(
+    source: Path,
+    symbols: Sequence[str],
+    timeframe: str,
+    *,
+    opens_from: datetime | None = None,
+    opens_before: datetime | None = None,
+) -> CandleSource:
+    """The files of ``symbols`` in a directory, or the one file, cut to the bars that open in a span. Raises
+    ``CandleSourceError`` when one is missing, or when several could be meant."""
+
+    def opened(path: Path, symbol: str) -> CandleFile:
+        return CandleFile(path, symbol, timeframe, opens_from=opens_from, opens_before=opens_before)
+
     if not source.exists():
         raise CandleSourceError(f"{source}: there is no such file or directory; name a place with candle files")
     if source.is_file():
-        return CandleSource([_single(source, symbols, timeframe)])
+        return CandleSource([opened(source, _single(source, symbols, timeframe))])
     names = sorted(path for path in source.iterdir() if path.is_file() and path.name.endswith((".csv", ".csv.gz")))
     files, problems = [], []
     for symbol in symbols:
         wanted = [path for path in names if _means(path, symbol, timeframe)]
         if len(wanted) == 1:
-            files.append(CandleFile(wanted[0], symbol, timeframe))
+            files.append(opened(wanted[0], symbol))
         elif wanted:
             problems.append(
                 f"{len(wanted)} files could be {symbol} {timeframe}: {', '.join(path.name for path in wanted)} "
@@ -122,7 +133,8 @@ def find_candles(source: Path, symbols: Sequence[str], timeframe: str) -> Candle
     return CandleSource(files)
 
 
-def _single(path: Path, symbols: Sequence[str], timeframe: str) -> CandleFile:
+def _single(path: Path, symbols: Sequence[str], timeframe: str) -> str:
+    """The one symbol of a file that was named."""
     if len(symbols) != 1:
         raise CandleSourceError(
             f"{path} is one file, but the candles of {len(symbols)} symbols are wanted ({', '.join(symbols)}); "
@@ -134,7 +146,7 @@ def _single(path: Path, symbols: Sequence[str], timeframe: str) -> CandleFile:
             f"{path} is by its name {match['base']}/{match['quote']} {match['timeframe']}, "
             f"but {symbols[0]} {timeframe} is wanted; name another file, or change symbols or timeframe"
         )
-    return CandleFile(path, symbols[0], timeframe)
+    return symbols[0]
 
 
 def _means(path: Path, symbol: str, timeframe: str) -> bool:

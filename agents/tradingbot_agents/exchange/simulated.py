@@ -140,7 +140,7 @@ class SimulatedExchange:
         self._ticks = merged(streams, source.timeframe)
         self._tick: Tick | None = next(self._ticks, None)
         self._taken = {
-            symbol: taken for symbol, taken in store.taken().items() if False
+            symbol: taken for symbol, taken in store.taken().items() if taken.bar == self._last_close(symbol)
         }
 
     @classmethod

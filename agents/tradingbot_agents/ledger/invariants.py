@@ -65,9 +65,8 @@ RULES = (
             asset, reserved + outside_holds, total, shortfall)
         FROM balances WHERE account = $1 AND total - reserved - outside_holds + shortfall < 0
         UNION ALL
-        SELECT format('intent %s was approved with %s of its reserve asset left', d.intent_id, d.available_after)
-        FROM decisions d JOIN bots ON bots.id = d.bot
-        WHERE bots.account = $1 AND d.reserved IS NOT NULL AND d.available_after < 0
+        SELECT format('intent %s was approved though only %s was available', cause, available_after + reserve_amount)
+        FROM orders WHERE account = $1 AND available_after < 0
         """,
     ),
     Rule(
@@ -166,17 +165,12 @@ RULES = (
         """,
     ),
     Rule(
-        "approvals_match_orders",
-        "No entry without a decision, and no decision that lost its order.",
+        "intents_are_decided_once",
+        "An intent is approved or refused, and only once.",
         """
-        SELECT format('intent %s: order %s, decided for %s', coalesce(o.cause, d.intent_id),
-            coalesce(o.client_order_id, 'missing'), coalesce(d.client_order_id, 'none'))
-        FROM (SELECT * FROM orders WHERE account = $1 AND leg = 'entry') o
-        FULL JOIN (
-            SELECT decisions.* FROM decisions JOIN bots ON bots.id = decisions.bot
-            WHERE bots.account = $1 AND decisions.client_order_id IS NOT NULL
-        ) d ON d.bot = o.bot AND d.client_order_id = o.client_order_id
-        WHERE o.cause IS DISTINCT FROM d.intent_id OR d.reserved IS DISTINCT FROM o.reserve_amount
+        SELECT format('intent %s was refused (%s), and has order %s', d.intent_id, d.reason, o.client_order_id)
+        FROM orders o JOIN decisions d ON d.bot = o.bot AND d.intent_id = o.cause
+        WHERE o.account = $1 AND o.leg = 'entry'
         """,
     ),
 )

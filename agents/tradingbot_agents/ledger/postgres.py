@@ -194,27 +194,33 @@ class PostgresLedger(LedgerReader):
 
     async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
         """An intent that was decided before costs a further round trip."""
-        decided = await self._decide("reserve", epoch, proposals)
+        if not proposals:
+            return []
+        [answer] = await self._ask("reserve", epoch, proposals)
+        decided = zip(
+            proposals, answer["news"], answer["reasons"], answer["details"], answer["availables"], strict=True
+        )
         return [
-            _decision(proposal, row) if row["new"] else await self._decided_before(proposal.intent_id)
-            for proposal, row in zip(proposals, decided, strict=True)
+            _entry_decision(proposal, reason, detail, available)
+            if new
+            else await self._decided_before(proposal.intent_id)
+            for proposal, new, reason, detail, available in decided
         ]
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
-        return [rows.decision(row, new=row["new"]) for row in await self._decide("refuse", epoch, refusals)]
+        [answer] = await self._ask("refuse", epoch, refusals)
+        return [
+            _refused(refusal) if new else await self._decided_before(refusal.intent_id)
+            for refusal, new in zip(refusals, answer["news"], strict=True)
+        ]
 
-    async def _decide(
+    async def _ask(
         self, function: str, epoch: Epoch, asked: Sequence[EntryProposal] | Sequence[Refusal]
     ) -> list[asyncpg.Record]:
         await self._identify()
+        question = msgspec.json.encode(asked).decode()
         return await self._call(
-            function,
-            self._account,
-            self._bot,
-            epoch.role.value,
-            epoch.number,
-            msgspec.json.encode(asked).decode(),
-            epoch=epoch,
+            function, self._account, self._bot, epoch.role.value, epoch.number, question, epoch=epoch
         )
 
     async def _decided_before(self, intent_id: str) -> Decision:
@@ -230,12 +236,13 @@ class PostgresLedger(LedgerReader):
             await self._enter(connection, epoch)
             if of_risk:
                 earlier = await connection.fetchrow(
-                    f"SELECT {rows.DECISION_COLUMNS} FROM decisions WHERE bot = $1 AND intent_id = $2",
+                    f"SELECT * FROM ({rows.DECISIONS}) AS decided WHERE intent_id = $3",
+                    self._account,
                     self._bot,
                     request.cause,
                 )
                 if earlier is not None:
-                    return rows.decision(earlier, new=False)
+                    return rows.decision(earlier)
             state = await connection.fetchval(
                 "SELECT state FROM positions WHERE bot = $1 AND symbol = $2", self._bot, request.symbol
             )
@@ -605,20 +612,35 @@ class PostgresLedger(LedgerReader):
         return await self._database.write(lambda connection: connection.fetch(query, *arguments), epoch)
 
 
-def _decision(proposal: EntryProposal, row: asyncpg.Record) -> Decision:
-    approved = row["reason"] is None
+def _entry_decision(proposal: EntryProposal, reason: str | None, detail: str, available: Decimal) -> Decision:
     return Decision(
         intent_id=proposal.intent_id,
         symbol=proposal.symbol,
         side=Side.BUY,
-        outcome=Outcome.APPROVED if approved else Outcome.REJECTED,
-        reason=None if approved else Reason(row["reason"]),
-        detail=row["detail"],
+        outcome=Outcome.APPROVED if reason is None else Outcome.REJECTED,
+        reason=None if reason is None else Reason(reason),
+        detail=detail,
         confidence=proposal.confidence,
-        client_order_id=proposal.client_order_id if approved else None,
-        reserved=proposal.reserve_amount if approved else None,
-        available_after=row["available_after"],
+        client_order_id=proposal.client_order_id if reason is None else None,
+        reserved=proposal.reserve_amount if reason is None else None,
+        available_after=available,
         at=proposal.at,
+    )
+
+
+def _refused(refusal: Refusal) -> Decision:
+    return Decision(
+        intent_id=refusal.intent_id,
+        symbol=refusal.symbol,
+        side=refusal.side,
+        outcome=Outcome.REJECTED,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        confidence=refusal.confidence,
+        client_order_id=None,
+        reserved=None,
+        available_after=None,
+        at=refusal.at,
     )
 
 

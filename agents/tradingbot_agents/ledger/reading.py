@@ -62,9 +62,9 @@ class LedgerReader:
     async def decision(self, intent_id: str) -> Decision | None:
         await self._identify()
         row = await self._database.fetchrow(
-            f"SELECT {rows.DECISION_COLUMNS} FROM decisions WHERE bot = $1 AND intent_id = $2", self._bot, intent_id
+            f"SELECT * FROM ({rows.DECISIONS}) AS decided WHERE intent_id = $3", self._account, self._bot, intent_id
         )
-        return None if row is None else rows.decision(row, new=False)
+        return None if row is None else rows.decision(row)
 
     async def unpublished(self, role: Role, limit: int = 100) -> list[OutboxRow]:
         await self._identify()
@@ -159,11 +159,9 @@ class LedgerReader:
     async def decisions(self, limit: int | None = None) -> list[Decision]:
         await self._identify()
         found = await self._database.fetch(
-            f"SELECT {rows.DECISION_COLUMNS} FROM decisions WHERE bot = $1 ORDER BY number DESC LIMIT $2",
-            self._bot,
-            limit,
+            f"{rows.DECISIONS} ORDER BY number DESC LIMIT $3", self._account, self._bot, limit
         )
-        return [rows.decision(row, new=False) for row in found]
+        return [rows.decision(row) for row in found]
 
     async def refusals(self) -> dict[str, int]:
         await self._identify()

@@ -24,9 +24,15 @@ POSITION_COLUMNS = (
     "symbol, state, amount, cost, exit_hold, trade_id, entry_order, opened_at, stop_price, target_price, high_water,"
     " closing_reason, exit_attempts, realised, fees, trade_realised, trade_fees, bought, bought_cost"
 )
-DECISION_COLUMNS = (
-    "intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved, available_after, at"
-)
+# Takes account and bot as $1 and $2.
+DECISIONS = """
+SELECT number, intent_id, symbol, side, reason, detail, confidence, NULL AS client_order_id,
+    NULL::numeric AS reserved, available_after, at
+FROM decisions WHERE bot = $2
+UNION ALL
+SELECT number, cause, symbol, side, NULL, '', confidence, client_order_id, reserve_amount, available_after, created_at
+FROM orders WHERE account = $1 AND bot = $2 AND leg = 'entry'
+"""
 TRADE_COLUMNS = "trade_id, symbol, opened_at, closed_at, bought, cost, profit, fees, leg, indicators"
 
 
@@ -92,7 +98,8 @@ def position(row: asyncpg.Record) -> Position:
     )
 
 
-def decision(row: asyncpg.Record, *, new: bool) -> Decision:
+def decision(row: asyncpg.Record) -> Decision:
+    """A decision of before."""
     return Decision(
         intent_id=row["intent_id"],
         symbol=row["symbol"],
@@ -105,7 +112,7 @@ def decision(row: asyncpg.Record, *, new: bool) -> Decision:
         reserved=row["reserved"],
         available_after=row["available_after"],
         at=row["at"],
-        new=new,
+        new=False,
     )
 
 

@@ -45,7 +45,7 @@ from tradingbot_agents.runtime import report as reporting
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
 from tradingbot_agents.runtime.driver import Ending, ReplayDriver
-from tradingbot_agents.runtime.supervisor import Agent, Backoff, Supervisor
+from tradingbot_agents.runtime.supervisor import Agent, Supervisor
 from tradingbot_agents.runtime.view import Dashboard, LiveView, Snapshot
 from tradingbot_agents.runtime.wiring import (
     bus_queues,
@@ -53,6 +53,7 @@ from tradingbot_agents.runtime.wiring import (
     data_collection_settings,
     execution_settings,
     opening,
+    restarts,
     risk_settings,
     simulated_settings,
     strategy_settings,
@@ -207,8 +208,8 @@ class Session:
         rows = EventRows()
         sinks: list[Sink] = [dashboard, rows]
         if not live_view:
-            configure_logging(log_output)
-            sinks.append(LogSink(self._bot.metadata.name))
+            configure_logging(log_output, spec.runtime.log_level)
+            sinks.append(LogSink(self._bot.metadata.name, on_lost=stop.event.set))
         sink = FanOut(sinks)
         timers = VirtualTimers(self._clock)
         bus = EmbeddedBus(self._clock, bus_queues(self._bot), on_dead_letter=_dead_letters_to(sink, self._clock))
@@ -224,12 +225,7 @@ class Session:
             timers=timers,
             clock=self._clock,
             sink=sink,
-            backoff=Backoff(
-                first=spec.runtime.restart_delay,
-                longest=spec.runtime.restart_delay_maximum,
-                attempts=spec.runtime.restart_attempts,
-                calm=2 * spec.runtime.restart_delay_maximum,
-            ),
+            backoff=restarts(self._bot),
             restore=restore,
         )
         began, played_before = time.monotonic(), self._tell_start(sink, control)
@@ -521,7 +517,13 @@ def _candles(bot: TradingBot, options: RunOptions) -> CandleSource:
     assert replay is not None, "a valid spec of the simulated exchange has a replay"
     place = options.candles or _beside(options.spec, replay.source)
     assert place is not None
-    return find_candles(place, bot.spec.symbols, bot.spec.timeframe)
+    return find_candles(
+        place,
+        bot.spec.symbols,
+        bot.spec.timeframe,
+        opens_from=replay.start_time,
+        opens_before=replay.end_time,
+    )
 
 
 def _beside(spec: Path, path: str | None) -> Path | None:

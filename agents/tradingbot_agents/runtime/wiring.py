@@ -24,6 +24,7 @@ from tradingbot_agents.execution.settings import Settings as ExecutionSettings
 from tradingbot_agents.ledger.port import Adoption
 from tradingbot_agents.risk import settings as risk
 from tradingbot_agents.runtime.data import account_key
+from tradingbot_agents.runtime.supervisor import Backoff
 from tradingbot_agents.strategy import settings as strategy
 from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
 from tradingbot_api import TradingBot
@@ -53,6 +54,17 @@ def bus_queues(bot: TradingBot) -> tuple[QueueSpec, ...]:
         market_time_to_live=limits.market_time_to_live,
         market_length=limits.market_queue_length,
         delivery_limit=limits.delivery_limit,
+    )
+
+
+def restarts(bot: TradingBot) -> Backoff:
+    runtime = bot.spec.runtime
+    return Backoff(
+        first=runtime.restart_delay,
+        longest=runtime.restart_delay_maximum,
+        attempts=runtime.restart_attempts,
+        # Longer than any pause, or a slow cause would never count as one.
+        calm=2 * runtime.restart_delay_maximum,
     )
 
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from tradingbot_agents.domain.ids import intent_id
 from tradingbot_agents.domain.messages import Direction, SignalRaised, TradeIntent
 from tradingbot_agents.domain.values import TIMEFRAMES, Side
-from tradingbot_agents.strategy.fusion import CONFIDENCE_PLACES, Fused, fuse
+from tradingbot_agents.strategy.fusion import Fused, fuse, rounded_confidence
 from tradingbot_agents.strategy.settings import FusionMethod, FusionSettings, StrategySettings
 from tradingbot_agents.strategy.view import NoTrade, View, Wish
 
@@ -41,7 +41,7 @@ def decide(
         return NoTrade.WARMING_UP
     outcome = think(view)
     if isinstance(outcome, Wish):
-        if round(outcome.confidence, CONFIDENCE_PLACES) < settings.min_confidence:
+        if rounded_confidence(outcome.confidence) < settings.min_confidence:
             return NoTrade.BELOW_THRESHOLD
         if outcome.side is Side.SELL and not settings.sell_on_signal:
             return NoTrade.SELL_OFF
@@ -87,7 +87,7 @@ def intent(
         at=now,
         symbol=signal.symbol,
         side=wish.side,
-        confidence=Decimal(f"{wish.confidence:.{CONFIDENCE_PLACES}f}"),
+        confidence=Decimal(f"{rounded_confidence(wish.confidence):.4f}"),
         expected_price=signal.close,
         expires_at=now + time_to_live,
         candle_id=signal.candle_id,

@@ -138,17 +138,17 @@ class TechnicalAnalysisAgent:
         )
 
     async def _raise(
-        self, track: _Track, candle: Candle, causation_id: str, correlation_id: str, backfill: bool
+        self, track: _Track, candle: Candle, candle_id: str, correlation_id: str, backfill: bool
     ) -> None:
+        """``candle_id`` is also the id of the candle's message: making it again takes as long as an indicator."""
         bars = track.window.bars()
         readings = read_all(self._indicators, bars)
         direction, confidence = majority(readings)
-        candle_id = candle.id
         await self._bus.publish(
             SignalRaised(
                 id=f"signal.{candle_id}",
                 correlation_id=correlation_id,
-                causation_id=causation_id,
+                causation_id=candle_id,
                 bot=self._bot,
                 producer=self.name,
                 at=self._clock.now(),

@@ -30,8 +30,9 @@ Score: TypeAlias = tuple[float, float]
 
 SILENT: Score = (0.0, 0.0)
 
-CONFIDENCE_PLACES = 6
-"""Confidences are rounded to this: beyond it lies only what one processor's arithmetic has and another's has not."""
+CONFIDENCE_STEPS = 1e6
+"""Confidences are rounded to a millionth: beyond lies only what one processor's arithmetic has and another's has not.
+Not by ``round``, which takes as long as an indicator."""
 
 HISTOGRAM_UNIT = 0.25
 """Average true ranges that a large MACD histogram has. It is the deviation of a difference of averages from its own
@@ -287,9 +288,10 @@ def read_all(indicators: Iterable[Bound], bars: Bars) -> tuple[Reading, ...]:
     with np.errstate(all="ignore"):
         for indicator, read, parameters in indicators:
             score, value = read(bars, parameters)
-            confidence = round(abs(score), CONFIDENCE_PLACES) if isfinite(score) and isfinite(value) else -1.0
-            if confidence > 0.0:
-                readings.append(Reading(indicator, _UP if score > 0 else _DOWN, min(confidence, 1.0), value))
-            else:
-                readings.append(Reading(indicator, _NEUTRAL, 0.0, value if confidence == 0.0 else 0.0))
+            if not (isfinite(score) and isfinite(value)):
+                readings.append(Reading(indicator, _NEUTRAL, 0.0, 0.0))
+                continue
+            confidence = int(min(abs(score), 1.0) * CONFIDENCE_STEPS + 0.5) / CONFIDENCE_STEPS
+            direction = _NEUTRAL if confidence == 0.0 else _UP if score > 0 else _DOWN
+            readings.append(Reading(indicator, direction, confidence, value))
     return tuple(readings)

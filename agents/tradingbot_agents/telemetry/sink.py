@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
@@ -43,18 +44,30 @@ _LEVELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.SEVERE: 
 
 
 class LogSink:
-    """Writes each event as one structured line."""
+    """Writes each event as one structured line, until nobody can take them any more."""
 
-    def __init__(self, bot: str) -> None:
+    def __init__(self, bot: str, on_lost: Callable[[], None]) -> None:
+        """``on_lost`` is called once, when a line can not be written (its reader has gone, the disk is full).
+        A line that is lost must fail no agent: what it says is in the ledger."""
         self._log = structlog.get_logger().bind(bot=bot)
+        self._on_lost = on_lost
+        self._lost = False
 
     def emit(self, event: Event) -> None:
-        getattr(self._log, _LEVELS[event.severity])(event.name, **event.fields())
+        if self._lost:
+            return
+        try:
+            getattr(self._log, _LEVELS[event.severity])(event.name, **event.fields())
+        except OSError:
+            self._lost = True
+            self._on_lost()
 
 
-def configure_logging(output: Literal["text", "json"], stream: TextIO | None = None) -> None:
-    """JSON lines (a cluster, a pipe) or readable lines (a terminal). Events carry their own time in ``at``;
-    ``timestamp`` is when the line was written."""
+def configure_logging(
+    output: Literal["text", "json"], level: Literal["debug", "info", "warning"], stream: TextIO | None = None
+) -> None:
+    """JSON lines (a cluster, a pipe) or readable lines (a terminal), of ``level`` and above. Events carry their
+    own time in ``at``; ``timestamp`` is when the line was written."""
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=False)
         if output == "json"
@@ -67,7 +80,7 @@ def configure_logging(output: Literal["text", "json"], stream: TextIO | None = N
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stdout),
         cache_logger_on_first_use=False,
     )

@@ -150,3 +150,13 @@ async def test_the_quick_starts_candles_play_through(tmp_path: Path) -> None:
     assert exchange.progress == (seen, seen)
     assert seen == 3 * 21 * 288
     exchange.close()
+
+
+async def test_what_the_live_view_reads_costs_no_call(tmp_path: Path) -> None:
+    replay = ten(tmp_path, rate_limit=1)
+    exchange = replay.exchange
+    assert (exchange.last_price("BTC/USDT"), exchange.end_time) == (None, START + 10 * STEP)
+    await replay.after(3).balances()
+    assert (exchange.last_price("BTC/USDT"), exchange.opening_price("BTC/USDT")) == (3, 1)
+    assert exchange.opening_price("ETH/USDT") is None
+    assert list(exchange.rules) == ["BTC/USDT"]

@@ -14,9 +14,9 @@ def said(*scores: float) -> tuple[Direction, float]:
 
 
 def test_more_of_those_that_speak_decide() -> None:
-    assert said(0.6, 0.3, -0.9) == (Direction.UP, 0.3)
-    assert said(-0.6, -0.3, 0.9, 0.0) == (Direction.DOWN, 0.3)
-    assert said(0.5, 0.7) == (Direction.UP, 0.6)
+    assert said(0.75, 0.5, -0.9) == (Direction.UP, 1.25 / 3)
+    assert said(-0.75, -0.5, 0.9, 0.0) == (Direction.DOWN, 1.25 / 3)
+    assert said(0.5, 0.75) == (Direction.UP, 0.625)
 
 
 @pytest.mark.parametrize("scores", [(), (0.0, 0.0), (0.9, -0.1), (0.2, 0.2, -0.9, -0.9, 0.0)])

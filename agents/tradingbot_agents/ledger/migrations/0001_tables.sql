@@ -85,9 +85,13 @@ CREATE TABLE entries (
     UNIQUE (account, cause, kind, asset)
 );
 
--- Without a `reason` it was approved.
+-- Numbers orders and decisions in one order.
+CREATE SEQUENCE numbers;
+
+-- What was decided of intents that made no order: refusals, and exits. An approved entry is its order. Without a
+-- `reason` it was approved.
 CREATE TABLE decisions (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint NOT NULL DEFAULT nextval('numbers') PRIMARY KEY,
     bot integer NOT NULL,
     intent_id text NOT NULL,
     symbol text NOT NULL,
@@ -95,8 +99,6 @@ CREATE TABLE decisions (
     reason text,
     detail text NOT NULL,
     confidence finite NOT NULL,
-    client_order_id text,
-    reserved finite,
     available_after finite,
     correlation_id text NOT NULL,
     at timestamptz NOT NULL,
@@ -105,10 +107,11 @@ CREATE TABLE decisions (
 
 CREATE INDEX decisions_refused ON decisions (bot, reason) WHERE reason IS NOT NULL;
 
--- An entry carries its reservation: it holds `reserve_amount` less `reserve_drawn` until it is finished. `stop_price` is the trigger of a stop order;
+-- An entry carries its decision (`cause` is its intent), and its reservation: it holds `reserve_amount` less
+-- `reserve_drawn` until it is finished. `stop_price` is the trigger of a stop order;
 -- what an entry's position shall be protected with is in `protect_*`.
 CREATE TABLE orders (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint NOT NULL DEFAULT nextval('numbers') PRIMARY KEY,
     account integer NOT NULL,
     bot integer NOT NULL,
     client_order_id text NOT NULL,
@@ -138,6 +141,8 @@ CREATE TABLE orders (
     reserve_asset text,
     reserve_amount positive,
     reserve_drawn not_negative,
+    confidence finite,
+    available_after finite,
     UNIQUE (account, client_order_id),
     CONSTRAINT finished_when_final CHECK (
         (finished_at IS NULL) = (state IN ('approved', 'submitting', 'open', 'cancelling', 'unresolved'))
@@ -146,6 +151,8 @@ CREATE TABLE orders (
 
 -- Not by state: so that only an order's end touches this index.
 CREATE INDEX orders_unfinished ON orders (account, bot) WHERE finished_at IS NULL;
+
+CREATE UNIQUE INDEX orders_of_intents ON orders (bot, cause) WHERE leg = 'entry';
 
 CREATE TABLE fills (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

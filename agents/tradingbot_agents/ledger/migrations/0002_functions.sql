@@ -32,32 +32,42 @@ CREATE TYPE proposal AS (
     correlation_id text, at timestamptz, expires_at timestamptz, max_open_positions integer, message json
 );
 
--- Decide a ranked batch of entries, best first: each sees what those before it took. `_proposals` is a JSON array of
--- `proposal`; the answer has one row for each, in their order. `new` is false for an intent that was decided before,
--- by itself or earlier in the batch: then nothing is done, and the rest of the row is void.
+-- Decide a ranked batch of entries, best first: each sees what those before it took. `asked` is a JSON array of
+-- `proposal`; the answers have one place for each, in their order. `news` is false for an intent that was decided
+-- before, by itself or earlier in the batch: then nothing is done, and the other answers are void.
 --
 -- Starting a statement costs more than its rows do. So one reads everything, a loop that touches no table decides,
--- and one writes everything.
-CREATE FUNCTION reserve(_account integer, _bot integer, _role text, _epoch bigint, _proposals json)
-RETURNS TABLE (new boolean, reason text, detail text, available_after numeric)
-LANGUAGE plpgsql AS $body$
+-- and as few as possible write.
+CREATE FUNCTION reserve(
+    _account integer, _bot integer, _role text, _epoch bigint, asked json,
+    OUT news boolean[], OUT reasons text[], OUT details text[], OUT availables numeric[]
+)
+LANGUAGE plpgsql
+-- The planner finds plans made for one batch a little cheaper, and would plan anew in every call for longer than the
+-- call takes.
+SET plan_cache_mode = force_generic_plan
+AS $body$
 DECLARE
-    proposals proposal[] := ARRAY(SELECT r FROM json_populate_recordset(NULL::proposal, _proposals) AS r);
+    proposals proposal[] := ARRAY(SELECT r FROM json_populate_recordset(NULL::proposal, asked) AS r);
     p proposal;
     current bigint;
     hold text;
-    held text[];
     busy text[];
-    symbol_busy text;
+    unfinished text[];
     decided text[];
+    symbol_of_entry text;
     asset_now text := (proposals[1]).reserve_asset;
-    available_now numeric;
+    available numeric;
     taken numeric := 0;
-    news boolean[] := '{}';
-    reasons text[] := '{}';
-    details text[] := '{}';
-    availables numeric[] := '{}';
+    refused boolean := false;
+    is_new boolean;
+    reason text;
+    detail text;
 BEGIN
+    news := '{}';
+    reasons := '{}';
+    details := '{}';
+    availables := '{}';
     PERFORM FROM accounts WHERE id = _account FOR UPDATE;
     SELECT
         CASE _role WHEN 'risk' THEN risk_epoch ELSE execution_epoch END,
@@ -65,126 +75,122 @@ BEGIN
         ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
         ARRAY(SELECT symbol FROM orders
             WHERE account = _account AND bot = _bot AND finished_at IS NULL AND leg = 'entry'),
-        -- A scalar subquery is looked up by index for each proposal; a join might scan what was never analysed.
+        -- Scalar subqueries are looked up by index, one by one; a join might scan what was never analysed.
         ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r
-            WHERE (SELECT true FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id)),
+            WHERE (SELECT true FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry')
+                OR (SELECT true FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id)),
         (SELECT total - reserved - outside_holds FROM balances WHERE account = _account AND asset = asset_now)
-    INTO current, hold, held, busy, decided, available_now
+    INTO current, hold, busy, unfinished, decided, available
     FROM bots WHERE id = _bot;
     IF current IS DISTINCT FROM _epoch THEN
         PERFORM check_epoch(_bot, _role, _epoch);
     END IF;
-    FOREACH symbol_busy IN ARRAY busy LOOP
-        IF symbol_busy <> ALL (held) THEN
-            held := held || symbol_busy;
+    FOREACH symbol_of_entry IN ARRAY unfinished LOOP
+        IF symbol_of_entry <> ALL (busy) THEN
+            busy := busy || symbol_of_entry;
         END IF;
     END LOOP;
     FOREACH p IN ARRAY proposals LOOP
-        new := p.intent_id <> ALL (decided);
+        is_new := p.intent_id <> ALL (decided);
         reason := NULL;
         detail := '';
-        IF new THEN
+        IF is_new THEN
             decided := decided || p.intent_id;
             IF p.reserve_asset <> asset_now THEN
-                IF taken > 0 THEN
-                    UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
-                    taken := 0;
-                END IF;
+                UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
+                taken := 0;
                 asset_now := p.reserve_asset;
-                available_now := (
+                available := (
                     SELECT total - reserved - outside_holds FROM balances
                         WHERE account = _account AND asset = asset_now
                 );
             END IF;
-            available_now := coalesce(available_now, 0);
+            available := coalesce(available, 0);
             IF hold IS NOT NULL THEN
                 reason := 'not_tradable_state';
                 detail := hold;
-            ELSIF p.symbol = ANY (held) THEN
+            ELSIF p.symbol = ANY (busy) THEN
                 reason := 'position_already_open';
                 detail := format('%s has a position or an unfinished entry', p.symbol);
-            ELSIF cardinality(held) >= p.max_open_positions THEN
+            ELSIF cardinality(busy) >= p.max_open_positions THEN
                 reason := 'max_open_positions';
-                detail := format('%s of at most %s positions are open', cardinality(held), p.max_open_positions);
-            ELSIF p.reserve_amount > available_now THEN
+                detail := format('%s of at most %s positions are open', cardinality(busy), p.max_open_positions);
+            ELSIF p.reserve_amount > available THEN
                 reason := 'insufficient_available_balance';
                 detail := format('%s %s are needed, %s are available',
-                    trim_scale(p.reserve_amount), asset_now, trim_scale(available_now));
+                    trim_scale(p.reserve_amount), asset_now, trim_scale(available));
             ELSE
-                available_now := available_now - p.reserve_amount;
+                available := available - p.reserve_amount;
                 taken := taken + p.reserve_amount;
-                held := held || p.symbol;
+                busy := busy || p.symbol;
             END IF;
+            refused := refused OR reason IS NOT NULL;
         END IF;
-        available_after := available_now;
-        news := news || new;
+        news := news || is_new;
         reasons := reasons || reason;
         details := details || detail;
-        availables := availables || available_after;
-        RETURN NEXT;
+        availables := availables || available;
     END LOOP;
-    WITH decision AS MATERIALIZED (
-        SELECT * FROM ROWS FROM (
-            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables)
-        ) AS r (
+    IF taken > 0 THEN
+        UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
+    END IF;
+    WITH approved AS MATERIALIZED (
+        SELECT * FROM ROWS FROM (unnest(proposals), unnest(news), unnest(reasons), unnest(availables)) AS r (
             intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
             stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
-            new, reason, detail, available_after
-        ) WHERE r.new
-    ), balance AS (
-        UPDATE balances SET reserved = reserved + taken
-        WHERE account = _account AND asset = asset_now AND taken > 0
-    ), recorded AS (
-        INSERT INTO decisions (
-            bot, intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved, available_after,
-            correlation_id, at
-        )
-        SELECT _bot, d.intent_id, d.symbol, 'buy', d.reason, d.detail, d.confidence,
-            CASE WHEN d.reason IS NULL THEN d.client_order_id END,
-            CASE WHEN d.reason IS NULL THEN d.reserve_amount END, d.available_after, d.correlation_id, d.at
-        FROM decision d
+            is_new, reason, left_after
+        ) WHERE r.is_new AND r.reason IS NULL
     ), ordered AS (
         INSERT INTO orders (
             account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price, state,
             cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
-            reserve_asset, reserve_amount, reserve_drawn
+            reserve_asset, reserve_amount, reserve_drawn, confidence, available_after
         )
-        SELECT _account, _bot, d.client_order_id, d.symbol, 'buy', 'entry', 'limit', 'ioc', d.amount, d.limit_price,
-            'approved', d.intent_id, 0, d.correlation_id, d.at, d.expires_at, d.stop_price, d.target_price,
-            d.indicators, d.reserve_asset, d.reserve_amount, 0
-        FROM decision d WHERE d.reason IS NULL
+        SELECT _account, _bot, client_order_id, symbol, 'buy', 'entry', 'limit', 'ioc', amount, limit_price,
+            'approved', intent_id, 0, correlation_id, at, expires_at, stop_price, target_price, indicators,
+            reserve_asset, reserve_amount, 0, confidence, left_after
+        FROM approved
     )
-    INSERT INTO outbox (bot, role, message) SELECT _bot, 'risk', d.message FROM decision d WHERE d.reason IS NULL;
+    INSERT INTO outbox (bot, role, message) SELECT _bot, 'risk', message FROM approved;
+    IF refused THEN
+        INSERT INTO decisions (
+            bot, intent_id, symbol, side, reason, detail, confidence, available_after, correlation_id, at
+        )
+        SELECT _bot, r.intent_id, r.symbol, 'buy', r.reason, r.detail, r.confidence, r.left_after, r.correlation_id,
+            r.at
+        FROM ROWS FROM (
+            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables)
+        ) AS r (
+            intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
+            stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
+            is_new, reason, detail, left_after
+        ) WHERE r.is_new AND r.reason IS NOT NULL;
+    END IF;
 END
 $body$;
 
--- Record refusals; an intent that was decided before keeps its decision. `_refusals` is the JSON of port.Refusal.
-CREATE FUNCTION refuse(_account integer, _bot integer, _role text, _epoch bigint, _refusals json)
-RETURNS TABLE (
-    intent_id text, symbol text, side text, reason text, detail text, confidence numeric,
-    client_order_id text, reserved numeric, available_after numeric, at timestamptz, new boolean
+-- Record refusals; an intent that was decided before keeps its decision. `asked` is a JSON array of port.Refusal; the
+-- answer says of each whether it is new.
+CREATE FUNCTION refuse(
+    _account integer, _bot integer, _role text, _epoch bigint, asked json, OUT news boolean[]
 )
 LANGUAGE plpgsql AS $body$
-#variable_conflict use_column
 DECLARE
     r record;
 BEGIN
+    news := '{}';
     PERFORM enter(_account, _bot, _role, _epoch);
-    FOR r IN SELECT * FROM json_to_recordset(_refusals) AS (
+    FOR r IN SELECT * FROM json_to_recordset(asked) AS (
         intent_id text, symbol text, side text, reason text, detail text, confidence numeric, correlation_id text,
         at timestamptz
     ) LOOP
         INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence, correlation_id, at)
-            VALUES (_bot, r.intent_id, r.symbol, r.side, r.reason, r.detail, r.confidence,
-                r.correlation_id, r.at)
+            SELECT _bot, r.intent_id, r.symbol, r.side, r.reason, r.detail, r.confidence, r.correlation_id, r.at
+                WHERE NOT EXISTS (
+                    SELECT FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry'
+                )
             ON CONFLICT (bot, intent_id) DO NOTHING;
-        new := FOUND;
-        SELECT d.intent_id, d.symbol, d.side, d.reason, d.detail, d.confidence, d.client_order_id,
-                d.reserved, d.available_after, d.at
-            INTO intent_id, symbol, side, reason, detail, confidence, client_order_id, reserved,
-                available_after, at
-            FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id;
-        RETURN NEXT;
+        news := news || FOUND;
     END LOOP;
 END
 $body$;
