@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.busy_bot import VARIANTS, books, differences, write_candles, write_spec
-from support.process import Finished, Json, Process, Workshop, workshop
+from support.busy_bot import VARIANTS, differences, outcome, write_candles, write_spec
+from support.process import Json, Process, Workshop, workshop
 
 KILLS = int(os.environ.get("TRADINGBOT_KILLS", "12"))
 FIRST_ROUND = int(os.environ.get("TRADINGBOT_KILLS_FIRST_ROUND", "0"))
@@ -34,11 +34,6 @@ def shop() -> Iterator[Workshop]:
 
 def start(shop: Workshop, spec: str, data_dir: str) -> Process:
     return shop.start("run", spec, "--data-dir", data_dir, "--output", "json", "--seed", "7")
-
-
-def outcome(shop: Workshop, finished: Finished, data_dir: str) -> Json:
-    assert finished.code == 0, finished
-    return {"report": finished.report, **books(shop, data_dir)}
 
 
 def interrupt(process: Process, moments: random.Random) -> str | None:
@@ -75,7 +70,9 @@ def test_a_killed_run_ends_as_an_undisturbed_one(shop: Workshop) -> None:
         while len(history) < KILLS_A_ROUND and (moment := interrupt(process, moments)) is not None:
             history.append(moment)
             process = start(shop, spec, data_dir)
-        found = outcome(shop, process.finish(), data_dir)
+        finished = process.finish()
+        assert finished.code == 0, f"round {number}, {name}, killed {'; '.join(history)}:\n{finished}"
+        found = outcome(shop, finished, data_dir)
         wrong = list(differences(wanted[name], found))
         assert not wrong, f"round {number}, {name}, killed {'; '.join(history)}:\n" + "\n".join(wrong)
         kills += len(history)

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from support.process import CANDLES, Json, Workshop
+from support.process import CANDLES, Finished, Json, Workshop
 from support.specs import changed
 
 SYMBOLS = ("BTC", "ETH", "SOL")
@@ -99,17 +99,37 @@ def write_spec(path: Path, changes: dict[str, Any] | None = None) -> Path:
     return path
 
 
-def books(shop: Workshop, data_dir: str) -> Json:
-    """All orders, fills and positions of a data directory. An interruption may make an order be written down
-    at another moment of the same bar, and nothing else."""
-    told = {}
+def outcome(shop: Workshop, finished: Finished, data_dir: str) -> Json:
+    """All that a run ended with: its report, and its orders, fills and positions as the reading commands tell them.
+
+    Two runs that were interrupted differently have the same outcome. Only the moments within a bar, which are
+    spent by latencies, are not compared: a second process does not wait again for what the first has done.
+    """
+    report = finished.report
+    for trade in report["closedTrades"]:
+        for moment in ("openedAt", "closedAt"):
+            trade[moment] = _minute(trade[moment])
+    report["closedTrades"].sort(key=lambda trade: (trade["closedAt"], trade["symbol"]))
+    told: Json = {"report": report}
     for what in ("orders", "fills", "positions"):
-        finished = shop.run(what, "--data-dir", data_dir, "--output", "json")
-        assert finished.code == 0, finished
-        told[what] = json.loads(finished.out)
+        read = shop.run(what, "--data-dir", data_dir, "--output", "json")
+        assert read.code == 0, read
+        told[what] = json.loads(read.out)
     for order in told["orders"]:
-        del order["created_at"]
+        order["created_at"] = _minute(order["created_at"])
+        del order["exchange_order_id"]
+    for fill in told["fills"]:
+        fill["at"] = _minute(fill["at"])
+        del fill["exchange_trade_id"]
+    for position in told["positions"]:
+        position["opened_at"] = position["opened_at"] and _minute(position["opened_at"])
+    told["orders"].sort(key=lambda order: (order["created_at"], order["client_order_id"]))
+    told["fills"].sort(key=lambda fill: (fill["at"], fill["client_order_id"], fill["amount"]))
     return told
+
+
+def _minute(moment: str) -> str:
+    return moment[:16]
 
 
 def differences(wanted: Any, found: Any, place: str = "") -> Iterator[str]:

@@ -90,6 +90,14 @@ class Rig:
             await self.agent.stop()
             self.agent = None
 
+    async def lose_everything(self) -> None:
+        """The process dies: agent, messages and timers are gone, ledger and exchange stay."""
+        await self.end()
+        self.timers = VirtualTimers(self.clock)
+        self.bus = EmbeddedBus(self.clock, BOT_QUEUES)
+        self._relay = OutboxRelay(self.ledger, Role.RISK, self.bus)
+        await self._relay.flush()
+
     async def drain(self) -> None:
         """Deliver what waits. Raises what a handler raised."""
         try:

@@ -66,9 +66,9 @@ class FakeVenue:
         capabilities: Capabilities,
     ) -> None:
         self._clock = clock
-        self._rules = dict(rules)
+        self.rules = dict(rules)
         self.prices = dict(prices)
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self.orders: dict[str, ExchangeOrder] = {}
         """By the exchange's id."""
         self.trades: list[ExchangeTrade] = []
@@ -108,9 +108,15 @@ class FakeVenue:
     def named(self, client_order_id: str) -> ExchangeOrder:
         return next(order for order in self.orders.values() if order.client_order_id == client_order_id)
 
+    def fill(self, client_order_id: str, amount: Decimal) -> None:
+        """A part of an order that hung is filled at the last price."""
+        order = self.named(client_order_id)
+        self._fill(order, self.prices[order.symbol], amount)
+
     def settle(self, client_order_id: str) -> None:
         """An order that hung is filled as far as the liquidity allows, and ends."""
-        order = self._fill(self.named(client_order_id), self.prices[self.named(client_order_id).symbol])
+        order = self.named(client_order_id)
+        order = self._fill(order, self.prices[order.symbol])
         if order.state is ExchangeOrderState.OPEN:
             self._end(order)
 
@@ -120,17 +126,13 @@ class FakeVenue:
 
     # --- the port --------------------------------------------------------------------------------------
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
-
     async def market_rules(self, symbols: Sequence[str]) -> Mapping[str, SymbolRules]:
         self._call("market_rules")
-        return {symbol: self._rules[symbol] for symbol in symbols}
+        return {symbol: self.rules[symbol] for symbol in symbols}
 
     async def balances(self) -> Mapping[str, ExchangeBalance]:
         self._call("balances")
-        return {self._rules[symbol].base: ExchangeBalance(amount, ZERO) for symbol, amount in self.base.items()}
+        return {self.rules[symbol].base: ExchangeBalance(amount, ZERO) for symbol, amount in self.base.items()}
 
     async def ticker(self, symbol: str) -> Ticker:
         self._call("ticker")
@@ -192,7 +194,7 @@ class FakeVenue:
 
     def _accept(self, request: OrderRequest) -> ExchangeOrder:
         symbol = request.symbol
-        rules = self._rules[symbol]
+        rules = self.rules[symbol]
         price = request.limit_price or request.stop_price or self.prices[symbol]
         problem = rules.order_problem(request.type, request.amount, price)
         if problem is not None:
@@ -226,11 +228,13 @@ class FakeVenue:
         ends = request.type is OrderType.MARKET or request.time_in_force is TimeInForce.IOC
         return self._end(order) if ends and order.state is ExchangeOrderState.OPEN else order
 
-    def _fill(self, order: ExchangeOrder, price: Decimal) -> ExchangeOrder:
+    def _fill(self, order: ExchangeOrder, price: Decimal, most: Decimal | None = None) -> ExchangeOrder:
         """In two trades, so that an order's trades are more than one."""
-        rest = order.amount - order.filled
-        amount = rest if self.liquidity is None else min(rest, self.liquidity)
-        rules = self._rules[order.symbol]
+        amount = order.amount - order.filled
+        for limit in (most, self.liquidity):
+            if limit is not None:
+                amount = min(amount, limit)
+        rules = self.rules[order.symbol]
         first = rules.floor_amount(amount / 2)
         for part in (first, amount - first):
             if part <= ZERO:

@@ -62,12 +62,15 @@ class Saboteur:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._counts: Counter[str] = Counter()
+        self.seen: list[tuple[str, int]] = []
+        """Every call, as a plan names it."""
         self.active = True
 
     def _next(self, name: str) -> Harm | Spoil | None:
         if not self.active:
             return None
         self._counts[name] += 1
+        self.seen.append((name, self._counts[name]))
         return self._plan.get((name, self._counts[name]))
 
     def ledger(self, ledger: Ledger) -> Any:

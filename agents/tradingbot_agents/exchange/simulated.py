@@ -562,7 +562,7 @@ class SimulatedExchange:
     def _slip(self, order: BookOrder) -> Decimal:
         if not self._settings.slippage:
             return ZERO
-        return self._settings.slippage * chance(self._seed, "slip", order.id, order.fills)
+        return self._settings.slippage * chance(self._seed, "slip", order.client_order_id, order.fills)
 
     def _rules_of(self, symbol: str) -> SymbolRules:
         try:

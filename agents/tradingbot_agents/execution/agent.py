@@ -64,6 +64,9 @@ from tradingbot_agents.telemetry import Sink
 RECENT_ORDERS = 500
 """How many of the newest orders a start reads to find those that were not found."""
 
+RECENT_FILLS = 100
+"""How many of the newest fills are read to find a position's last: it was booked a moment ago."""
+
 
 class ExecutionAgent:
     name = EXECUTION
@@ -141,7 +144,7 @@ class ExecutionAgent:
         for interval, work in (
             (settings.watch_interval, self._watch),
             (settings.sweep_interval, self._sweep),
-            (settings.inspect_interval, self._inspect),
+            (settings.inspect_interval, self._search),
             (settings.rules_interval, self._read_rules),
         ):
             if interval is not None:
@@ -286,6 +289,11 @@ class ExecutionAgent:
         await self._send_entries()
         await self._flush()
 
+    async def _search(self) -> None:
+        await self._inspect()
+        for symbol in self._view.active_symbols():
+            await self._look(symbol, None, looking=False)
+
     async def _inspect(self) -> None:
         try:
             await self._desk.inspect()
@@ -387,7 +395,8 @@ class ExecutionAgent:
             case Sell():
                 await self._send_leg(position, step.leg, OrderType.MARKET, step)
             case Dust():
-                trade = await self._ledger.mark_dust(self._desk.epoch, symbol, step.leg, self._clock.now())
+                ended_at = await self._last_traded(symbol)
+                trade = await self._ledger.mark_dust(self._desk.epoch, symbol, step.leg, ended_at)
                 self._desk.unpublished = True
                 self._view.replace_positions(await self._ledger.positions())
                 correlation_id = await self._correlation(position)
@@ -466,6 +475,13 @@ class ExecutionAgent:
             return await self._desk.legs(trade, Leg.STOP), []
         leg = closing_leg(position)
         return [], [order for order in await self._desk.legs(trade, leg) if order.type not in STOP_TYPES]
+
+    async def _last_traded(self, symbol: str) -> datetime:
+        """When the exchange last traded for us: when a round trip that leaves dust ended, whenever it is noticed."""
+        for fill in await self._ledger.fills(RECENT_FILLS):
+            if fill.symbol == symbol:
+                return fill.at
+        return self._clock.now()
 
     async def _known_price(self, symbol: str) -> Decimal | None:
         """The last price seen, or the exchange's where none was seen yet, as after a start."""

@@ -28,7 +28,7 @@ from tradingbot_agents.domain.events import (
 )
 from tradingbot_agents.domain.messages import CandleClosed, ExecutionReport, TradeIntent
 from tradingbot_agents.domain.symbol_rules import SymbolRules
-from tradingbot_agents.domain.values import ZERO, BotState, Leg, Side, floor_time
+from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, BotState, Leg, Side, floor_time
 from tradingbot_agents.ledger.outbox import OutboxRelay
 from tradingbot_agents.ledger.port import (
     Decision,
@@ -356,7 +356,12 @@ class RiskAgent:
     # --- protections, equity ---------------------------------------------------------------------------
 
     async def _protections(self, now: datetime, valuation: Valuation | None) -> list[Active]:
-        """Those in force; ``valuation`` is the account as it is now, when its prices are at hand."""
+        """Those in force; ``valuation`` is the account as it is now, when its prices are at hand.
+
+        They are judged as of the last close: how long after it the decision comes depends on latencies and on
+        restarts, and a pause of whole bars ends within these moments.
+        """
+        now = floor_time(now, TIMEFRAMES[self._settings.timeframe])
         settings = self._settings.protections
         trades: list[Trade] = []
         equity: list[EquityPoint] = []
@@ -385,10 +390,13 @@ class RiskAgent:
             )
 
     async def _record(self) -> list[Trade]:
-        """The finished trades that the sizing counts."""
-        if self._settings.sizing.method in (SizingMethod.KELLY, SizingMethod.HYBRID):
-            return await self._ledger.trades()
-        return []
+        """The finished trades that the sizing counts. Those that ended with the same bar are in the order of
+        their symbols, for in which order they were booked may depend on a restart."""
+        if self._settings.sizing.method not in (SizingMethod.KELLY, SizingMethod.HYBRID):
+            return []
+        bar = TIMEFRAMES[self._settings.timeframe]
+        trades = await self._ledger.trades()
+        return sorted(trades, key=lambda trade: (floor_time(trade.closed_at, bar), trade.symbol))
 
     async def _value(self, prices: Mapping[str, Decimal]) -> Valuation | Refused:
         """The account at ``prices``, and at the last known ones of what else it holds."""
@@ -435,7 +443,9 @@ class RiskAgent:
         valuation = await self._value({})
         if isinstance(valuation, Refused):
             return
-        await self._ledger.record_equity(await self._point(self._clock.now(), valuation))
+        # The timer's moment, not the clock's: what came before it may have taken longer, and comes only once.
+        at = floor_time(self._clock.now() - EQUITY_DELAY, self._settings.equity_interval) + EQUITY_DELAY
+        await self._ledger.record_equity(await self._point(at, valuation))
         self._sink.emit(self._measured(valuation))
 
     async def _keep_opening_equity(self, now: datetime) -> None:

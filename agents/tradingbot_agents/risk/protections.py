@@ -1,7 +1,9 @@
 """Rules that stop entries for a while: drawdown, daily loss, cooldown, stop-loss guard. Exits always work.
 
 Each is a function of the ledger's rows (finished trades, equity points) and of now, with a bounded look back.
-Nothing is remembered here, so that a restart changes nothing.
+Nothing is remembered here, so that a restart changes nothing. A pause still holds at its very last moment: a loss
+at the close of one bar and a decision at the close of another lie whole bars apart, and the moments that orders
+take must not decide.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def cooldown(settings: Cooldown, now: datetime, trades: Sequence[Trade]) -> list
     return [
         Active("cooldown", symbol, until, f"{trade.symbol} closed with a loss of {plain(-trade.profit)}")
         for symbol, trade in last.items()
-        if (until := trade.closed_at + settings.pause) > now
+        if (until := trade.closed_at + settings.pause) >= now
     ]
 
 
@@ -144,7 +146,7 @@ def stop_loss_guard(settings: StopLossGuard, now: datetime, trades: Sequence[Tra
             last, first = hit[index], hit[index - settings.count + 1]
             if last.closed_at - first.closed_at <= settings.lookback:
                 until = last.closed_at + settings.pause
-                if until > now:
+                if until >= now:
                     span = f"{first.closed_at:%Y-%m-%d %H:%MZ} and {last.closed_at:%Y-%m-%d %H:%MZ}"
                     detail = f"{settings.count} stop-losses between {span}"
                     found.append(Active("stopLossGuard", symbol, until, detail))

@@ -8,21 +8,32 @@ file that can not be read now changes nothing: the last good state stays.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.events import SpecChangePending, SpecFileRefused, StateChanged
 from tradingbot_agents.domain.values import BotState, stricter
-from tradingbot_agents.ledger.port import Hold, Ledger
+from tradingbot_agents.ledger.port import Hold
 from tradingbot_agents.telemetry import Sink
 from tradingbot_api import SpecInvalid, TradingBot, load_file, revision
 
 AGENT = "supervisor"
 
+Stamp = tuple[int, int, int]
+"""Time of change, size and inode: one of them is another when a file is written or replaced."""
+
+
+class Holds(Protocol):
+    """What it reads of the ledger."""
+
+    async def hold(self) -> Hold | None: ...
+
 
 class StateControl:
     """Call it for the state of now; ``refresh`` looks again at the file and the ledger."""
 
-    def __init__(self, bot: TradingBot, spec_file: Path | None, ledger: Ledger, clock: Clock, sink: Sink) -> None:
+    def __init__(self, bot: TradingBot, spec_file: Path, ledger: Holds, clock: Clock, sink: Sink) -> None:
+        self._name = bot.metadata.name
         self._file = spec_file
         self._ledger = ledger
         self._clock = clock
@@ -31,8 +42,8 @@ class StateControl:
         self._hold: Hold | None = None
         self._state = self._asked
         self._running_revision = revision(bot)
-        self._seen: tuple[int, int] | None = None
-        self._seen = self._stamp()
+        # The first look reads the file again: it may have changed since ``bot`` was read.
+        self._seen: Stamp | None = None
 
     def __call__(self) -> BotState:
         return self._state
@@ -60,11 +71,13 @@ class StateControl:
             self._state = state
 
     def _read_file(self) -> None:
-        assert self._file is not None
         try:
             bot = load_file(self._file)
         except SpecInvalid as error:
-            self._sink.emit(SpecFileRefused(at=self._clock.now(), agent=AGENT, why=str(error)))
+            self._refuse(str(error))
+            return
+        if bot.metadata.name != self._name:
+            self._refuse(f"{self._file}: metadata.name is {bot.metadata.name} now, and {self._name} runs: name it so")
             return
         self._asked = BotState(bot.spec.state)
         if revision(bot) != self._running_revision:
@@ -76,12 +89,13 @@ class StateControl:
                 )
             )
 
-    def _stamp(self) -> tuple[int, int] | None:
-        if self._file is None:
-            return None
+    def _refuse(self, why: str) -> None:
+        self._sink.emit(SpecFileRefused(at=self._clock.now(), agent=AGENT, why=why))
+
+    def _stamp(self) -> Stamp | None:
         try:
             found = self._file.stat()
         except OSError:
             # An editor replaces a file in two steps: look again the next time.
             return self._seen
-        return found.st_mtime_ns, found.st_size
+        return found.st_mtime_ns, found.st_size, found.st_ino

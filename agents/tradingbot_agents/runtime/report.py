@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from tradingbot_agents.domain.fills import Fill
-from tradingbot_agents.domain.position import Position
-from tradingbot_agents.domain.values import ZERO, split_symbol
+from tradingbot_agents.domain.position import Position, PositionState
+from tradingbot_agents.domain.values import ZERO, floor_time, split_symbol
 from tradingbot_agents.ledger.port import Balance, EquityPoint, Invariant, Trade
 
 REPORT_VERSION = 1
 _RATIO = Decimal("0.0001")
+_MINUTE = timedelta(minutes=1)
 
 
 class PositionLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -69,7 +71,7 @@ class InvariantsLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Money in quote currency; fractions have four places. ``to_json`` gives decimals as strings."""
+    """Money in quote currency; fractions have four places."""
 
     version: int = REPORT_VERSION
     bot: str
@@ -87,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Finished round trips."""
     wins: int
     losses: int
+    """A trade without profit or loss is neither."""
     fills: int
     refusals: dict[str, int]
     fees: Decimal
@@ -97,7 +100,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     drawdown: Decimal
     """The deepest fall of the equity below an earlier peak, as a fraction of that peak."""
     exposure: Decimal
-    """The share of the time in which at least one position was held."""
+    """The share of the time in which at least one position was held, counted in minutes."""
     positions: tuple[PositionLine, ...]
     balances: tuple[BalanceLine, ...]
     invariants: InvariantsLine
@@ -149,7 +152,7 @@ def build_report(facts: Facts) -> Report:
         approved=facts.approved,
         trades=len(facts.trades),
         wins=wins,
-        losses=len(facts.trades) - wins,
+        losses=sum(1 for trade in facts.trades if trade.profit < ZERO),
         fills=len(facts.fills),
         refusals=dict(sorted(facts.refusals.items())),
         fees=_plain(sum((position.fees for position in facts.positions.values()), ZERO)),
@@ -199,13 +202,15 @@ def _exposure(facts: Facts) -> Decimal:
         for position in facts.positions.values()
         if position.is_held and position.opened_at is not None
     ]
+    # The moments that an order takes differ after a restart, and are not what is asked for.
+    minutes = sorted((floor_time(opened, _MINUTE), floor_time(closed, _MINUTE)) for opened, closed in spans)
     held = timedelta(0)
     until = facts.start
-    for opened, closed in sorted(spans):
-        begin = max(opened, until)
-        if closed > begin:
-            held += closed - begin
-            until = closed
+    for opened, closed in minutes:
+        begin, end = max(opened, until), min(closed, facts.end)
+        if end > begin:
+            held += end - begin
+            until = end
     whole = facts.end - facts.start
     if whole <= timedelta(0):
         return ZERO
@@ -261,9 +266,23 @@ def _ratio(part: Decimal, whole: Decimal) -> Decimal:
     return (part / whole).quantize(_RATIO, ROUND_HALF_UP) if whole else ZERO
 
 
-def to_json(report: Report, *, indent: int | None = 2) -> str:
-    data = msgspec.json.encode(report)
-    return (msgspec.json.format(data, indent=indent) if indent else data).decode()
+def as_data(report: Report) -> Any:
+    """JSON-able. Decimals are strings without an exponent: spreadsheets and people read them too."""
+    return _spelled(msgspec.to_builtins(report, builtin_types=(Decimal,)))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, dict):
+        return {key: _spelled(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(each) for each in value]
+    return value
+
+
+def to_json(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(as_data(report)), indent=2).decode()
 
 
 def to_text(report: Report) -> str:
@@ -298,12 +317,19 @@ def to_text(report: Report) -> str:
     held = [line for line in report.positions if line.amount]
     lines.append(_row("positions", "none" if not held else ""))
     for line in held:
-        stop = f"stop {line.stop:f}" if line.stop is not None else "no stop"
         gain = f"{money(line.unrealised)} unrealised" if line.unrealised is not None else "no price"
-        lines.append(f"    {line.symbol:<10} {line.state:<8} {line.amount:f} · {stop} · {gain}")
+        lines.append(f"    {line.symbol:<10} {line.state:<8} {line.amount:f} · {_exits(line)} · {gain}")
     verdict = "all hold" if not report.invariants.violated else f"{report.invariants.violated} VIOLATED"
     lines.append(_row("invariants", f"{report.invariants.checked} checked, {verdict}"))
     return "\n".join(lines)
+
+
+def _exits(line: PositionLine) -> str:
+    """How the position will end, in words."""
+    if line.state == PositionState.DUST.value:
+        return "too little to be sold"
+    stop = f"stop {line.stop:f}" if line.stop is not None else "NO STOP"
+    return stop if line.target is None else f"{stop}, target {line.target:f}"
 
 
 def _row(name: str, text: str) -> str:

@@ -397,14 +397,15 @@ class Session:
             account=str(account_key(self._bot)),
             quote=self._quote,
             state=control(),
+            hold=control.hold,
             at=self._clock.now(),
-            end=self._exchange.end_time,
             candles=played,
             candles_in_all=in_all,
             rate=rate,
             equity_start=self._equity_start(),
             equity=reporting.equity_at(balances, prices, self._quote),
             realised=sum((position.realised for position in positions.values()), Decimal(0)),
+            fees=sum((position.fees for position in positions.values()), Decimal(0)),
             balances=balances,
             positions=positions,
             prices=prices,
@@ -570,7 +571,11 @@ def _print_report(report: reporting.Report, options: RunOptions, ending: Ending)
     if options.report is not None:
         options.report.write_text(reporting.to_json(report) + "\n")
     if options.output == "json":
-        print(msgspec.json.encode({"event": "report", "ending": ending.value, "report": report}).decode())
+        print(
+            msgspec.json.encode(
+                {"event": "report", "ending": ending.value, "report": reporting.as_data(report)}
+            ).decode()
+        )
         return
     print(reporting.to_text(report))
     if ending is Ending.STOPPED:

@@ -150,6 +150,19 @@ async def test_slippage_costs_up_to_the_setting_and_is_the_same_for_the_same_see
     assert all(60000 < cost <= 60600 for cost in costs)
 
 
+async def test_slippage_belongs_to_the_order_and_not_to_its_turn(tmp_path: Path) -> None:
+    """After a restart orders may come in another order, and must not fill at other prices for that."""
+    costs: list[dict[str, Decimal]] = []
+    for turns in ("xyz", "zxy"):
+        directory = tmp_path / turns
+        directory.mkdir()
+        bars = {"BTC/USDT": [(60000, 70000, 50000, 60000, 100)]}
+        exchange = Replay(directory, bars, slippage=d("0.01")).after(1)
+        costs.append({name: (await exchange.create_order(order(name, BUY, "0.01"))).cost for name in turns})
+    assert costs[0] == costs[1]
+    assert len(set(costs[0].values())) == 3
+
+
 async def test_latency_lets_a_bar_close_before_the_order_arrives(tmp_path: Path) -> None:
     replay = bitcoin(tmp_path, flat(100), flat(200), latency=timedelta(seconds=2))
     replay.clock.advance_to(START + 2 * STEP - timedelta(seconds=1))

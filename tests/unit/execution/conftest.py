@@ -1,30 +1,28 @@
-"""A rig over a ledger of its own for each test of the agent."""
+"""A rig over books of its own for each test of the agent."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from support.execution_rig import ACCOUNT, BOT, Rig
-from tradingbot_agents.ledger.postgres import PostgresLedger
+from support.ledger_model import LedgerModel, ModelAccount
 
 RigFactory = Callable[..., Awaitable[Rig]]
 
 
 @pytest.fixture
-async def make_rig(ledger_dsn: str) -> AsyncIterator[RigFactory]:
+def make_rig() -> RigFactory:
     """Make a rig with an open account; its agent is not started."""
-    ledger = await PostgresLedger.connect(ledger_dsn, ACCOUNT, BOT)
 
     async def make(**options: Any) -> Rig:
-        rig = Rig(ledger, **options)
+        rig = Rig(LedgerModel(ModelAccount(ACCOUNT), BOT), **options)
         await rig.open()
         return rig
 
-    yield make
-    await ledger.close()
+    return make
 
 
 @pytest.fixture

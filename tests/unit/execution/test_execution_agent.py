@@ -197,9 +197,7 @@ async def test_an_entry_that_hangs_is_cancelled_at_its_time_limit(rig: Rig) -> N
 async def test_reduce_only_cancels_an_open_entry_and_keeps_what_it_bought(rig: Rig) -> None:
     rig.venue.slow = True
     name = await rig.approve()
-    rig.venue.liquidity = D("0.5")
-    rig.venue._fill(rig.venue.named(name), D(100))
-    rig.venue.liquidity = None
+    rig.venue.fill(name, D("0.5"))
     rig.state = BotState.REDUCE_ONLY
     await rig.run(11)
     order = await rig.order(name)

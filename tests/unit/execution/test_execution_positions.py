@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import msgspec
 import pytest
 
-from support.execution import CAPABILITIES, LOOK_UP, SETTINGS, SYMBOL, TRAILING, D
+from support.execution import CAPABILITIES, FIVE_MINUTES, LOOK_UP, NOW, SETTINGS, SYMBOL, TRAILING, D, candle
 from support.execution_rig import Rig
 from support.fake_venue import RETRY_AFTER, Spoil
 from tradingbot_agents.domain.events import PositionProtected
@@ -62,13 +60,18 @@ async def test_what_a_stop_did_not_sell_is_sold_at_market(rig: Rig) -> None:
     ]
 
 
+async def hung_entry(rig: Rig) -> None:
+    """An entry that the exchange has filled, and execution will notice with its next look: what is spoiled from
+    now on meets the stop."""
+    rig.venue.slow = True
+    name = await rig.approve()
+    rig.venue.slow = False
+    rig.venue.settle(name)
+
+
 async def test_a_refused_stop_is_watched_and_said(rig: Rig) -> None:
-    rig.venue.spoils = []
-    rig.venue.liquidity = None
-    await rig.approve(announce=False)
-    rig.venue.spoil("create_order", Spoil.LOST_REPLY)
+    await hung_entry(rig)
     rig.venue.spoil("create_order", Spoil.REFUSED)
-    await rig.start()
     await rig.run(11)
     (stop,) = await rig.legs(Leg.STOP)
     assert stop.state is OrderState.REJECTED
@@ -81,15 +84,11 @@ async def test_a_refused_stop_is_watched_and_said(rig: Rig) -> None:
 
 
 async def test_a_rate_limited_stop_is_placed_after_the_pause_and_the_gap_is_told(rig: Rig) -> None:
-    rig.venue.slow = True
-    name = await rig.approve()
-    rig.venue.slow = False
-    rig.venue.settle(name)
+    await hung_entry(rig)
     rig.venue.spoil("create_order", Spoil.RATE_LIMITED)
-    await rig.run(11)
-    (stop,) = await rig.legs(Leg.STOP)
-    if stop.state is OrderState.SUBMITTING:
-        await rig.run(RETRY_AFTER.total_seconds())
+    await rig.run(10)
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.SUBMITTING]
+    await rig.run(RETRY_AFTER.total_seconds())
     (stop,) = await rig.legs(Leg.STOP)
     assert stop.state is OrderState.OPEN
     (told,) = [event for event in rig.sink.events if isinstance(event, PositionProtected)]
@@ -99,10 +98,7 @@ async def test_a_rate_limited_stop_is_placed_after_the_pause_and_the_gap_is_told
 
 
 async def test_a_stop_that_never_arrived_is_placed_again_under_another_id(rig: Rig) -> None:
-    rig.venue.slow = True
-    name = await rig.approve()
-    rig.venue.slow = False
-    rig.venue.settle(name)
+    await hung_entry(rig)
     rig.venue.spoil("create_order", Spoil.LOST_REQUEST)
     await rig.run(120)
     stops = await rig.legs(Leg.STOP)
@@ -123,7 +119,7 @@ async def test_a_stop_that_somebody_cancelled_is_placed_again(rig: Rig) -> None:
 
 async def test_a_stop_limit_order_that_the_price_jumped_over_is_taken_over(make_rig: RigFactory) -> None:
     rig = await make_rig()
-    rig.venue._capabilities = msgspec.structs.replace(CAPABILITIES, stop_market=False)
+    rig.venue.capabilities = msgspec.structs.replace(CAPABILITIES, stop_market=False)
     await rig.start()
     await rig.approve()
     (stop,) = await rig.legs(Leg.STOP)
@@ -170,14 +166,29 @@ async def test_a_target_takes_the_position_over_from_its_stop(rig: Rig) -> None:
 async def test_bars_from_before_the_entry_and_history_sell_nothing(make_rig: RigFactory) -> None:
     rig = await make_rig(settings=msgspec.structs.replace(WATCHED, watch_interval=None))
     await rig.start()
-    rig.clock.advance_to(rig.clock.now() + timedelta(minutes=5))
+    await rig.run(FIVE_MINUTES.total_seconds())
     await rig.approve()
-    rig.clock.advance_to(rig.clock.now() - timedelta(minutes=5))
-    from support.execution import NOW, candle
-
     await rig.tell(candle("94", open_time=NOW))
-    await rig.tell(candle("94", open_time=NOW + timedelta(minutes=5)), backfill=True)
+    await rig.tell(candle("94", open_time=NOW + FIVE_MINUTES), backfill=True)
     assert (await rig.position()).state is PositionState.OPEN
+    await rig.tell(candle("94", open_time=NOW + FIVE_MINUTES))
+    assert (await rig.position()).state is PositionState.FLAT
+
+
+async def test_a_stop_that_appears_after_its_position_was_sold_is_cancelled(rig: Rig) -> None:
+    rig.venue.base[SYMBOL] = D(10)
+    await hung_entry(rig)
+    rig.venue.spoil("create_order", Spoil.LOST_REPLY)
+    rig.venue.spoil("order_by_client_id", Spoil.NOT_VISIBLE, times=5)
+    await rig.run(60)
+    lost, second = await rig.legs(Leg.STOP)
+    assert (lost.state, second.state) == (OrderState.NOT_FOUND, OrderState.OPEN)
+    await rig.ask_exit()
+    assert (await rig.position()).state is PositionState.FLAT
+    await rig.run(120)
+    assert "order_reappeared" in rig.events()
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.CANCELLED, OrderState.CANCELLED]
+    assert rig.venue.open(SYMBOL) == []
 
 
 # --- trailing stops --------------------------------------------------------------------------------------

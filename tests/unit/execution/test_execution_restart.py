@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import msgspec
 import pytest
 
-from support.execution import FIVE_MINUTES, LOOK_UP, SETTINGS, SYMBOL, TRAILING, D, candle
-from support.execution_rig import Rig
+from support.execution import FIVE_MINUTES, LOOK_UP, RULES, SETTINGS, SYMBOL, TRAILING, D, candle
+from support.execution_rig import ACCOUNT, BOT, Rig
 from support.failing_ledger import Crash, FailingLedger
+from support.ledger_model import LedgerModel, ModelAccount
+from support.sabotage import CRASHES, Plan, Saboteur
+from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.messages import CandleClosed
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.position import PositionState
 from tradingbot_agents.domain.values import Leg, OrderType, Side
 from tradingbot_agents.exchange.port import OrderRequest
+from tradingbot_agents.ledger.port import Ledger
+from tradingbot_agents.ledger.postgres import PostgresLedger
 
 from .conftest import RigFactory
 
@@ -138,13 +146,113 @@ async def test_a_crash_in_a_move_of_the_stop_decides_the_same_again(
 
 
 async def test_a_position_without_a_stop_gets_one_before_anything_new(rig: Rig) -> None:
+    rig.symbols = ("BTC/USDT", "ETH/USDT")
+    rig.venue.rules["ETH/USDT"] = msgspec.structs.replace(RULES, symbol="ETH/USDT", base="ETH")
+    rig.venue.prices["ETH/USDT"] = D(100)
     await crash_at(rig, "submit_leg", done=False)
     with pytest.raises(Crash):
         await rig.approve()
     await rig.end()
-    await rig.approve(symbol="BTC/USDT", announce=False) if False else None
+    await rig.approve(symbol="ETH/USDT")
     await rig.start()
-    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    assert [(request.symbol, request.type) for request in rig.venue.sent] == [
+        ("BTC/USDT", OrderType.LIMIT),
+        ("BTC/USDT", OrderType.STOP_MARKET),
+        ("ETH/USDT", OrderType.LIMIT),
+        ("ETH/USDT", OrderType.STOP_MARKET),
+    ]
+    await rig.check()
+
+
+Step = tuple[str, ...]
+
+STORY: list[Step] = [
+    ("approve",),
+    ("bar", "102", "99", "103.5"),
+    ("bar", "105", "103", "106"),
+    ("bar", "104", "103", "105"),  # the trailing stop sells
+    ("liquidity", "0.4"),
+    ("approve",),
+    ("bar", "100"),
+    ("liquidity", "0.25"),
+    ("exit",),
+    ("bar", "99"),
+    ("liquidity", ""),
+    ("bar", "99"),
+    ("approve",),
+    ("bar", "111"),
+]
+"""A trailing stop, an exit in parts, a target."""
+
+
+async def play(rig: Rig, saboteur: Saboteur) -> list[object]:
+    """The story, with the whole process started again whenever it dies. What the exchange traded."""
+
+    async def start() -> None:
+        await rig.start(saboteur.ledger(rig.ledger), saboteur.venue(rig.venue))
+
+    async def once(work: Callable[[], Awaitable[object]], bar: Candle | None = None) -> None:
+        try:
+            await work()
+        except Crash:
+            while True:
+                await rig.lose_everything()
+                with contextlib.suppress(Crash):
+                    await start()
+                    break
+            await (rig.drain() if bar is None else rig.tell(bar))
+
+    await once(start)
+    for step, *arguments in STORY:
+        match step:
+            case "approve":
+                rig.venue.prices[SYMBOL] = D(100)
+                await once(rig.approve)
+            case "exit":
+                await once(rig.ask_exit)
+            case "liquidity":
+                rig.venue.liquidity = D(arguments[0]) if arguments[0] else None
+            case _:
+                opened = rig.clock.now()
+                await once(lambda opened=opened: rig.run_until(opened + FIVE_MINUTES))  # type: ignore[misc]
+                bar = candle(*arguments, open_time=opened)
+                for price in (bar.low, bar.close):
+                    rig.venue.move(SYMBOL, price)
+                await once(lambda bar=bar: rig.tell(bar), bar)  # type: ignore[misc]
+    await rig.check()
+    return [(trade.side, trade.price, trade.amount, trade.at) for trade in rig.venue.trades]
+
+
+LOCKSTEP = msgspec.structs.replace(
+    IMMEDIATE, trailing=TRAILING, watch_interval=None, sweep_interval=None, inspect_interval=None
+)
+
+
+async def play_on(ledger: Ledger, plan: Plan) -> tuple[list[object], Saboteur]:
+    rig = Rig(ledger, settings=LOCKSTEP)
+    await rig.open()
+    saboteur = Saboteur(plan)
+    return await play(rig, saboteur), saboteur
+
+
+async def test_a_process_that_dies_anywhere_ends_with_the_trades_of_one_that_did_not() -> None:
+    undisturbed, saboteur = await play_on(LedgerModel(ModelAccount(ACCOUNT), BOT), {})
+    assert len(undisturbed) > 10
+    for call in saboteur.seen:
+        for harm in CRASHES:
+            again, _ = await play_on(LedgerModel(ModelAccount(ACCOUNT), BOT), {call: harm})
+            assert again == undisturbed, f"{harm.value} {call}"
+
+
+@pytest.mark.postgres
+async def test_the_real_ledger_tells_the_same_story(ledger_dsn: str) -> None:
+    expected, saboteur = await play_on(LedgerModel(ModelAccount(ACCOUNT), BOT), {})
+    ledger = await PostgresLedger.connect(ledger_dsn, ACCOUNT, BOT)
+    try:
+        told, _ = await play_on(ledger, {saboteur.seen[len(saboteur.seen) // 2]: CRASHES[0]})
+    finally:
+        await ledger.close()
+    assert told == expected
 
 
 async def test_an_order_that_nobody_wrote_down_is_reported_once_and_left_alone(rig: Rig) -> None:
@@ -186,10 +294,6 @@ async def test_a_quiet_candle_is_cheap(make_rig: RigFactory) -> None:
     agent = await rig.start()
     bar = candle("100", open_time=rig.clock.now())
     await rig.tell(bar)
-    message = msgspec.structs.replace(rig._message("x", SYMBOL, Side.BUY, Leg.ENTRY, None))
-    assert message.symbol == SYMBOL
-    from tradingbot_agents.domain.messages import CandleClosed
-
     told = CandleClosed(
         id=bar.id,
         correlation_id=bar.id,
@@ -212,6 +316,21 @@ async def test_a_quiet_candle_is_cheap(make_rig: RigFactory) -> None:
     idle = await per_candle()
     await rig.approve()
     held = await per_candle()
-    print(f"idle {idle * 1e6:.1f} µs, with a position {held * 1e6:.1f} µs")
     assert idle < 200e-6
     assert held < 1500e-6
+
+
+async def test_dust_that_is_noticed_later_ended_with_its_last_trade(make_rig: RigFactory) -> None:
+    rig = await make_rig(settings=IMMEDIATE)
+    await rig.start()
+    await rig.approve()
+    rig.venue.liquidity = D("0.96")
+    await crash_at(rig, "mark_dust", done=False)
+    with pytest.raises(Crash):
+        await rig.ask_exit()
+    sale, *_ = await rig.ledger.fills()
+    rig.clock.advance_to(sale.at + timedelta(seconds=30))
+    await rig.start()
+    (trade,) = await rig.ledger.trades()
+    assert (trade.leg, trade.closed_at) == (Leg.EXIT, sale.at)
+    await rig.check()

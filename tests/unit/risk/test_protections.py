@@ -126,7 +126,9 @@ class TestCooldown:
 
     def test_it_ends(self) -> None:
         settings = rules(cooldown=Cooldown(pause=HOUR, per_symbol=True))
-        assert active(settings, trades=[a_trade("-1", NOON - HOUR)]) == []
+        just_before = NOON - HOUR - timedelta(microseconds=1)
+        assert active(settings, trades=[a_trade("-1", just_before)]) == []
+        assert len(active(settings, trades=[a_trade("-1", NOON - HOUR)])) == 1
         assert trades_since(settings, NOON) == NOON - HOUR
 
     def test_a_win_needs_no_rest(self) -> None:
@@ -159,7 +161,8 @@ class TestStopLossGuard:
         assert found.until == NOON + 2 * HOUR
 
     def test_it_ends(self) -> None:
-        assert active(rules(stop_loss_guard=GUARD), trades=self.stops(14, 13, 12)) == []
+        assert active(rules(stop_loss_guard=GUARD), trades=self.stops(14, 13, 12.001)) == []
+        assert len(active(rules(stop_loss_guard=GUARD), trades=self.stops(14, 13, 12))) == 1
         assert trades_since(rules(stop_loss_guard=GUARD), NOON) == NOON - 36 * HOUR
 
     def test_other_exits_and_trailed_profits_are_no_stop_losses(self) -> None:

@@ -305,6 +305,21 @@ class TestSizes:
         await bench.decide(*wishes(("BTC/USDT", "0.7000")))
         assert bench.rejected() == [("BTC/USDT", Reason.NO_EDGE)]
 
+    @pytest.mark.parametrize("seconds", [(0.1, 0.3), (0.3, 0.1)])
+    async def test_kelly_counts_trades_of_one_bar_in_the_order_of_their_symbols(
+        self, seconds: tuple[float, float]
+    ) -> None:
+        """Which of them was booked first may depend on a restart; here the loss is the last that counts."""
+        won, lost = (CLOSED - HOUR + timedelta(seconds=late) for late in seconds)
+        trades = [a_trade("5", won, symbol="BTC/USDT"), a_trade("-5", lost, symbol="ETH/USDT")]
+        ledger = account()
+        ledger.finished = sorted(trades, key=lambda trade: trade.closed_at)
+        kelly = msgspec.structs.replace(SETTINGS.sizing.kelly, minimum_trades=1, lookback_trades=1)
+        settings = with_settings(sizing=sizing(SizingMethod.KELLY, kelly=kelly))
+        bench = await Bench(ledger, settings).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.7000")))
+        assert bench.rejected() == [("BTC/USDT", Reason.NO_EDGE)]
+
     async def test_too_small_for_the_exchange(self) -> None:
         bench = await Bench(account(USDT="6")).start()
         await bench.decide(*wishes(("BTC/USDT", "0.7000")))
@@ -337,6 +352,18 @@ class TestProtections:
         [refusal, _] = bench.sink.named("trade_rejected")
         assert isinstance(refusal, TradeRejected)
         assert refusal.detail == "cooldown until 2024-03-01 00:35:00Z: BTC/USDT closed with a loss of 3"
+
+    @pytest.mark.parametrize("took", ["0", "0.05", "0.95"])
+    @pytest.mark.parametrize("late", ["0", "0.05", "0.95"])
+    async def test_a_pause_of_whole_bars_does_not_depend_on_latencies(self, took: str, late: str) -> None:
+        """The loss was booked ``took`` seconds after one close, the decision comes ``late`` after another, a pause
+        later. A restart changes both, and must not change what is decided."""
+        ledger = account()
+        ledger.finished = [a_trade("-3", CLOSED - HOUR + timedelta(seconds=float(took)))]
+        bench = await Bench(ledger, self.COOLDOWN).start()
+        bench.clock.advance_to(CLOSED + timedelta(seconds=float(late)))
+        await bench.decide(a_wish("BTC/USDT", price=PRICES["BTC/USDT"], at=bench.clock.now()))
+        assert bench.rejected() == [("BTC/USDT", Reason.PROTECTION_ACTIVE)]
 
     async def test_never_exits(self) -> None:
         bench = await Bench(self.with_a_loss(), self.COOLDOWN).start()
@@ -552,6 +579,12 @@ class TestEquity:
         bench.clock.advance_to(self.ON_THE_HOUR)
         await bench.restart()
         await bench.run(self.ON_THE_HOUR + 2 * SECOND)
+        assert list(bench.ledger.points) == [CLOSED, self.ON_THE_HOUR + SECOND]
+
+    async def test_what_delays_the_timer_does_not_move_the_point(self) -> None:
+        bench = await Bench(account()).start()
+        bench.clock.advance_to(self.ON_THE_HOUR + 3 * SECOND)
+        await bench.run(self.ON_THE_HOUR + 4 * SECOND)
         assert list(bench.ledger.points) == [CLOSED, self.ON_THE_HOUR + SECOND]
 
     async def test_outside_movements_are_taken_off(self) -> None:
