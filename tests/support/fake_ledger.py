@@ -141,6 +141,20 @@ class FakeLedger:
         self._asked("record_equity")
         self.points[point.at] = point
 
+    async def measure_equity(
+        self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
+    ) -> tuple[dict[str, Balance], Decimal | None]:
+        self._asked("measure_equity")
+        balances = await self.balances()
+        equity = ZERO
+        for asset, price in {quote: Decimal(1), **prices}.items():
+            total = self.totals.get(asset, ZERO)
+            if total and price is None:
+                return balances, None
+            equity += (total - self.outside.get(asset, ZERO)) * (price or ZERO)
+        self.points[at] = EquityPoint(at, equity)
+        return balances, equity
+
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
         self._asked("outside_total")
         return sum(

@@ -691,6 +691,24 @@ class LedgerModel:
     async def record_equity(self, point: EquityPoint) -> None:
         self.bot.equity[point.at] = point.equity
 
+    async def measure_equity(
+        self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
+    ) -> tuple[dict[str, Balance], Decimal | None]:
+        balances = await self.balances()
+        if not balances:
+            return {}, None
+        worth = {quote: Decimal(1), **prices}
+        equity = ZERO
+        for asset, price in worth.items():
+            total = balances[asset].total if asset in balances else ZERO
+            if total and price is None:
+                return balances, None
+            equity += total * (price or ZERO)
+        known = {f"{asset}/{quote}": price for asset, price in prices.items() if price is not None}
+        equity -= await self.outside_total(known)
+        await self.record_equity(EquityPoint(at, equity))
+        return balances, equity
+
     # --- reading
 
     async def balances(self) -> dict[str, Balance]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 from tradingbot_agents.cli import exit_codes
@@ -18,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
-        sys.stderr.close()
+        # The reader (head, less) has seen enough. What is still buffered would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.OK
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
@@ -115,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 bad input, 3 data directory, 4 database, 5 gave up, 6 invariant violated, "
         "130 interrupted. See docs/command.md.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tradingbot')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a bot: all five agents in one process")
@@ -131,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("text", "json"),
         help="text: a live view, or readable lines; json: structured events, one a line (default: as fits)",
     )
-    run.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
+    run.add_argument("--report", type=_file_to_write, metavar="FILE", help="write the report as JSON")
     run.set_defaults(command=_run)
 
     validate = commands.add_parser("validate", help="check a spec and say every mistake at once")
@@ -141,15 +145,16 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, explanation, formats in (
         ("status", "state, equity, positions and refusals in short", ("text", "json")),
-        ("positions", "what is held, with stops and profit", ("text", "json")),
-        ("orders", "orders, newest first", ("text", "json")),
+        ("positions", "what is held, with stops and profit", ("text", "json", "csv")),
+        ("orders", "orders, newest first", ("text", "json", "csv")),
         ("fills", "fills, newest first", ("text", "json", "csv")),
     ):
         reader = commands.add_parser(name, help=f"{explanation}; also while the bot runs")
         _data_dir(reader)
         reader.add_argument("--output", choices=formats, default="text")
-        reader.add_argument("--limit", type=_count, metavar="N", help="at most so many rows")
-        reader.set_defaults(command=_read, name=name)
+        if name != "status":
+            reader.add_argument("--limit", type=_count, metavar="N", help="at most so many rows")
+        reader.set_defaults(command=_read, name=name, limit=None)
 
     hold = commands.add_parser("hold", help="restrict a bot now, whatever its spec says, until release")
     hold.add_argument("state", choices=("Paused", "ReduceOnly", "Flatten", "Stopped"))
@@ -174,14 +179,13 @@ def _data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def _speed(text: str) -> Decimal:
-    if text == "max":
-        return Decimal("Infinity")
+    from tradingbot_api import ScalarInvalid
+    from tradingbot_api.decimals import SPEED
+
     try:
-        speed = Decimal(text)
-    except InvalidOperation:
-        speed = Decimal(0)
-    if not speed.is_finite() or speed <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither max nor a number above zero, such as 60")
+        speed: Decimal = SPEED.parse(text)
+    except ScalarInvalid as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
     return speed
 
 
@@ -195,6 +199,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def _file_to_write(text: str) -> Path:
+    """Refused now, and not after the run whose result it is for."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} can not be written: name a file in a folder of yours")
+    return path
 
 
 def _time(text: str) -> datetime:

@@ -17,11 +17,13 @@ from tradingbot_agents.runtime.data import find_data_dir, identity_at, opened_le
 
 
 class Reader(msgspec.Struct, frozen=True):
-    """Rows of one kind, the columns of a table, and what to say when there are none."""
+    """Rows of one kind, their columns, and what to say when there are none."""
 
     rows: Callable[[PostgresLedger, int | None], Awaitable[list[Row]]]
     columns: tuple[str, ...]
     empty: str
+    not_in_table: tuple[str, ...] = ()
+    """Columns that only JSON and CSV have."""
 
 
 async def read(reader: Reader | None, data_dir: Path | None, output: str, limit: int | None) -> int:
@@ -36,9 +38,10 @@ async def read(reader: Reader | None, data_dir: Path | None, output: str, limit:
     if output == "json":
         print(as_json(rows))
     elif output == "csv":
-        print(as_csv(rows, list(rows[0]) if rows else reader.columns))
+        print(as_csv(rows, reader.columns))
     else:
-        print(as_table(rows, reader.columns, empty=reader.empty))
+        shown = [column for column in reader.columns if column not in reader.not_in_table]
+        print(as_table(rows, shown, empty=reader.empty))
     return exit_codes.OK
 
 
@@ -194,12 +197,26 @@ READERS: dict[str, Reader | None] = {
             "filled",
             "average_price",
             "reason",
+            "exchange_order_id",
         ),
         "no orders yet",
+        not_in_table=("exchange_order_id",),
     ),
     "fills": Reader(
         _fills,
-        ("at", "symbol", "side", "amount", "price", "cost", "fee", "fee_asset", "client_order_id"),
+        (
+            "at",
+            "symbol",
+            "side",
+            "amount",
+            "price",
+            "cost",
+            "fee",
+            "fee_asset",
+            "client_order_id",
+            "exchange_trade_id",
+        ),
         "no fills yet",
+        not_in_table=("exchange_trade_id",),
     ),
 }

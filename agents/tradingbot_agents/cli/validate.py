@@ -21,7 +21,8 @@ def validate(spec: Path, output: str) -> int:
     if output == "json":
         print(as_json({"valid": True, "mistakes": []}))
     else:
-        about = f"{bot.spec.mode}, {bot.spec.exchange.name}, {len(bot.spec.symbols)} symbols"
+        count = len(bot.spec.symbols)
+        about = f"{bot.spec.mode}, {bot.spec.exchange.name}, {count} symbol{'' if count == 1 else 's'}"
         print(f"{spec}: {bot.metadata.name} is valid ({about})")
     return exit_codes.OK
 

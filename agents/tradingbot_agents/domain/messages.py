@@ -27,7 +27,7 @@ class Direction(StrEnum):
     NEUTRAL = "neutral"
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """The envelope. ``topic`` is the routing key's first part; ``key`` is what order is kept by."""
 
     topic: ClassVar[str]

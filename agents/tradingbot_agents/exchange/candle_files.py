@@ -281,14 +281,14 @@ class CandleFile:
             raise self._unreadable(error) from error
         except (EOFError, zlib.error) as error:
             raise self._invalid(
-                _line_of(reader),
+                _line_of(reader) or 1,
                 f"the gzip data is cut off or damaged soon after this line ({error})",
                 "copy or download the file again",
             ) from error
         except UnicodeDecodeError as error:
             hint = "; it looks like gzip: name it .csv.gz" if error.object[:2] == b"\x1f\x8b" else ""
             raise self._invalid(
-                _line_of(reader),
+                _line_of(reader) or 1,
                 f"the text soon after this line is not UTF-8 ({error.reason})",
                 "save the file as UTF-8 CSV" + hint,
             ) from error

@@ -184,7 +184,7 @@ async def move(connection: Connection, account: int, moves: Mapping[str, tuple[D
             "INSERT INTO balances (account, asset) SELECT $1, unnest($2::text[])", account, missing
         )
         moved += await update(missing)
-    return moved
+    return sorted(moved, key=lambda balance: balance.asset)
 
 
 async def write_entries(connection: Connection, account: int, entries: Sequence[BookedEntry]) -> None:

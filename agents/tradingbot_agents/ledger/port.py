@@ -414,6 +414,14 @@ class Ledger(Protocol):
 
     async def record_equity(self, point: EquityPoint) -> None: ...
 
+    async def measure_equity(
+        self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
+    ) -> tuple[dict[str, Balance], Decimal | None]:
+        """In one round trip: the balances, and the equity at ``prices`` (by base asset, in ``quote``), less
+        outside movements, which is recorded as the point of ``at``. Assets that are not named count nothing. When
+        one that is held has no price (``None``), there is no equity and nothing is recorded."""
+        ...
+
     # --- reading ---------------------------------------------------------------------------------------
     # Needs no lock, and may be done while another process writes. With a ``limit``: the newest so many.
 

@@ -19,13 +19,14 @@ from tradingbot_agents.domain.events import Event, Reason
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
-from tradingbot_agents.domain.values import ZERO, Leg, Side, split_symbol
+from tradingbot_agents.domain.values import ONE, ZERO, Leg, Side, split_symbol
 from tradingbot_agents.ledger import booking, pages, rows
 from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
 from tradingbot_agents.ledger.database import Connection, Database, Recover
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
+    Balance,
     Booking,
     Decision,
     EntryProposal,
@@ -605,6 +606,15 @@ class PostgresLedger(LedgerReader):
     async def record_equity(self, point: EquityPoint) -> None:
         await self._identify()
         await self._call("record_equity", self._bot, point.at, point.equity)
+
+    async def measure_equity(
+        self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
+    ) -> tuple[dict[str, Balance], Decimal | None]:
+        await self._identify()
+        assets = [quote, *prices]
+        values = [ONE, *prices.values()]
+        found = await self._call("measure_equity", self._account, self._bot, at, assets, values)
+        return {row["asset"]: rows.balance(row) for row in found}, found[0]["equity"] if found else None
 
     async def _call(self, function: str, *arguments: object, epoch: Epoch | None = None) -> list[asyncpg.Record]:
         """One SQL function, in one round trip."""

@@ -28,7 +28,7 @@ from tradingbot_agents.domain.events import (
 )
 from tradingbot_agents.domain.messages import CandleClosed, ExecutionReport, TradeIntent
 from tradingbot_agents.domain.symbol_rules import SymbolRules
-from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, BotState, Leg, Side, floor_time
+from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, BotState, Leg, Side, floor_time, split_symbol
 from tradingbot_agents.ledger.outbox import OutboxRelay
 from tradingbot_agents.ledger.port import (
     Decision,
@@ -439,13 +439,24 @@ class RiskAgent:
         )
 
     async def _keep_equity(self) -> None:
-        """A point that could not be valued whole is left out: half of the account would look like a drawdown."""
-        valuation = await self._value({})
-        if isinstance(valuation, Refused):
-            return
+        """A point that could not be valued whole is left out: half of the account would look like a drawdown.
+
+        At the prices at hand it is one question to the ledger; when one is missing or old, the chain is asked."""
+        settings = self._settings
         # The timer's moment, not the clock's: what came before it may have taken longer, and comes only once.
         at = floor_time(self._clock.now() - EQUITY_DELAY, self._settings.equity_interval) + EQUITY_DELAY
-        await self._ledger.record_equity(await self._point(at, valuation))
+        prices = {symbol: self.prices.at_hand(symbol) for symbol in settings.symbols}
+        by_base = {split_symbol(symbol)[0]: price for symbol, price in prices.items()}
+        balances, equity = await self._ledger.measure_equity(at, settings.quote_currency, by_base)
+        if equity is not None:
+            known = {symbol: price for symbol, price in prices.items() if price is not None}
+            valuation: Valuation | Refused = value_account(balances, known, settings.symbols, settings.quote_currency)
+        else:
+            valuation = await self._value({})
+        if isinstance(valuation, Refused):
+            return
+        if equity is None:
+            await self._ledger.record_equity(await self._point(at, valuation))
         self._sink.emit(self._measured(valuation))
 
     async def _keep_opening_equity(self, now: datetime) -> None:

@@ -87,6 +87,13 @@ class PriceSource:
             return Price(seen.close, seen.close_time, BUS)
         return None if stored is None else Price(stored.close, stored.close_time, STORE)
 
+    def at_hand(self, symbol: str) -> Decimal | None:
+        """The last close on the bus, when it is the newest that can be expected. Asks nobody."""
+        seen = self._seen.get(symbol)
+        if seen is None or self._clock.now() - seen.close_time > self._settings.max_age + TIMEFRAMES[self._timeframe]:
+            return None
+        return seen.close
+
     async def known(self, symbol: str) -> Price | Refused:
         """The price to value a holding by, never to trade at: the newest close, when it is the newest that can
         be expected (a bar and the limit old at most). Beyond that the chain of ``fresh`` is asked, loudly."""

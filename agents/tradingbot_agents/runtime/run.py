@@ -107,8 +107,9 @@ class EventRows:
 
     async def write(self, ledger: Ledger) -> None:
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting = list(self._waiting)
             await ledger.record_events(waiting)
+            del self._waiting[: len(waiting)]
 
 
 async def run(options: RunOptions) -> int:
@@ -248,9 +249,15 @@ class Session:
             await supervisor.start()
             try:
                 ending = await driver.run()
-            finally:
-                await supervisor.stop()
-                await rows.write(self._ledger)
+            except BaseException as error:
+                # What fails now fails because of it, and must not hide it.
+                for tidy in (supervisor.stop, lambda: rows.write(self._ledger)):
+                    try:
+                        await tidy()
+                    except Exception as another:
+                        error.add_note(f"and then: {type(another).__name__}: {another}")
+                raise
+            await supervisor.stop()
             self._tell_end(sink, ending, self._exchange.progress[0] - played_before, time.monotonic() - began)
             await rows.write(self._ledger)
             if view is not None:

@@ -19,11 +19,17 @@ from tradingbot_agents.bus import Bus
 from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.events import AgentRestarted
+from tradingbot_agents.exchange.candle_files import CandleFileInvalid
+from tradingbot_agents.exchange.state import ExchangeStateError
 from tradingbot_agents.ledger.port import Fenced
 from tradingbot_agents.telemetry import Sink
 
 START_ORDER = (EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS, DATA_COLLECTION)
 """Execution first: it takes up every unfinished order and position before anything new can happen."""
+
+
+FATAL = (Fenced, ExchangeStateError, CandleFileInvalid)
+"""Only another process can go on after one of these."""
 
 
 class Agent(Protocol):
@@ -98,10 +104,12 @@ class Supervisor:
                 await self.recover(name, error)
 
     async def recover(self, name: str, error: BaseException) -> None:
-        """Replace a failed agent. Raises ``Fenced`` when another process took over, or ``AgentGaveUp``."""
+        """Replace a failed agent. Raises what no new agent would mend (``Fenced``: another process took over;
+        ``ExchangeStateError``, ``CandleFileInvalid``: the simulated exchange answers nothing more), or
+        ``AgentGaveUp``."""
         while True:
             await self._take_apart(name)
-            if isinstance(error, Fenced):
+            if isinstance(error, FATAL):
                 raise error
             attempt = self._count_failure(name)
             if attempt > self._backoff.attempts:

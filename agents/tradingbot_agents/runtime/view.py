@@ -39,9 +39,11 @@ RECENT = 9
 MOST_POSITIONS = 8
 """Rows of positions: more would push the decisions off the screen."""
 
-WIDE = 96
-"""Columns from which there is room for a position's average cost and target, and for the balance beside the
-equity."""
+MIDDLE, WIDE = 76, 96
+"""Columns from which there is room for a position's target, and from which for its average cost, and for the balance
+beside the equity."""
+
+_HEADINGS = ("amount", "average cost", "price", "stop", "target", "unrealised")
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -271,7 +273,7 @@ def _positions(snapshot: Snapshot, width: int) -> list[RenderableType]:
     dust = sorted(each.symbol for each in snapshot.positions.values() if each.state is PositionState.DUST)
     parts: list[RenderableType] = []
     if held:
-        parts.append(_table_of(held, snapshot.prices, wide=width >= WIDE))
+        parts.append(_table_of(held, snapshot.prices, width))
     else:
         parts.append(Text("no position", style="dim"))
     if len(held) > MOST_POSITIONS:
@@ -282,29 +284,28 @@ def _positions(snapshot: Snapshot, width: int) -> list[RenderableType]:
     return parts
 
 
-def _table_of(held: Sequence[Position], prices: Mapping[str, Decimal], *, wide: bool) -> Table:
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
+def _table_of(held: Sequence[Position], prices: Mapping[str, Decimal], width: int) -> Table:
+    left_out = {heading for heading, least in (("average cost", WIDE), ("target", MIDDLE)) if width < least}
+    table = Table(box=None, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
     table.add_column("position", no_wrap=True)
-    headings = ("amount", "average cost", "price", "stop", "target", "unrealised")
-    for heading in headings if wide else ("amount", "price", "stop", "unrealised"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in _HEADINGS:
+        if heading not in left_out:
+            table.add_column(heading, justify="right", no_wrap=True)
     for position in held[:MOST_POSITIONS]:
         price = prices.get(position.symbol)
         name = Text(position.symbol)
         if position.state is not PositionState.OPEN:
             name.append(f" {position.state.value}", style="yellow")
-        cells: list[Text | str] = [
-            name,
-            _short(position.amount),
-            _like(position.average_cost, price),
-            _exact(price),
-            Text(_exact(position.stop_price)) if position.stop_price is not None else Text("none", style="bold red"),
-            _exact(position.target_price),
-            _gain(position, price),
-        ]
-        if not wide:
-            del cells[5], cells[2]
-        table.add_row(*cells)
+        stop = position.stop_price
+        cells = {
+            "amount": _short(position.amount),
+            "average cost": _like(position.average_cost, price),
+            "price": _exact(price),
+            "stop": _exact(stop) if stop is not None else Text("none", style="bold red"),
+            "target": _exact(position.target_price),
+            "unrealised": _gain(position, price),
+        }
+        table.add_row(name, *(cell for heading, cell in cells.items() if heading not in left_out))
     return table
 
 

@@ -26,8 +26,9 @@ from tradingbot_agents.risk import settings as risk
 from tradingbot_agents.runtime.data import account_key
 from tradingbot_agents.runtime.supervisor import Backoff
 from tradingbot_agents.strategy import settings as strategy
+from tradingbot_agents.strategy.plugin import PluginError, load
 from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
-from tradingbot_api import TradingBot
+from tradingbot_api import Plugin, TradingBot
 from tradingbot_api.defaults import INDICATOR_PARAMETERS
 from tradingbot_api.risk import Protection
 
@@ -39,13 +40,18 @@ class NotRunnable(Exception):
 
 
 def check_runnable(bot: TradingBot) -> None:
-    """Raises ``NotRunnable`` with what to change."""
+    """Raises ``NotRunnable`` with what to change, before anything is opened."""
     exchange = bot.spec.exchange
     if exchange.name != "simulated":
         raise NotRunnable(
             f"spec.exchange.name: {exchange.name!r} is valid, and this version runs only on the simulated exchange: "
             "use name: simulated with a replay of candles"
         )
+    if bot.spec.strategy.plugin is not None:
+        try:
+            load(plugin_settings(bot.spec.strategy.plugin))
+        except PluginError as error:
+            raise NotRunnable(f"spec.{error}") from error
 
 
 def bus_queues(bot: TradingBot) -> tuple[QueueSpec, ...]:
@@ -120,15 +126,17 @@ def data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
 def strategy_settings(bot: TradingBot) -> strategy.StrategySettings:
     spec = bot.spec.strategy
     return strategy.StrategySettings(
-        decider=_fusion(bot)
-        if spec.plugin is None
-        else strategy.PluginSettings(path=spec.plugin.path, parameters=spec.plugin.parameters),
+        decider=_fusion(bot) if spec.plugin is None else plugin_settings(spec.plugin),
         memory=spec.signal_memory_candles,
         min_confidence=float(spec.min_confidence),
         signal_max_age=spec.signal_max_age,
         intent_time_to_live=spec.intent_time_to_live,
         sell_on_signal=spec.sell_on_signal,
     )
+
+
+def plugin_settings(plugin: Plugin) -> strategy.PluginSettings:
+    return strategy.PluginSettings(path=plugin.path, parameters=plugin.parameters)
 
 
 def _fusion(bot: TradingBot) -> strategy.FusionSettings:

@@ -233,6 +233,12 @@ def test_a_cut_off_gzip_is_refused_near_the_line_it_ends_at(tmp_path: Path) -> N
     assert refused.value.remedy == "copy or download the file again"
 
 
+def test_a_gzip_that_is_cut_off_at_once_is_refused_at_its_first_line(tmp_path: Path) -> None:
+    file = written(tmp_path, lines([flat(1)] * 100), name="bars.csv.gz")
+    file.path.write_bytes(file.path.read_bytes()[:40])
+    assert refusal(file).startswith(", line 1: the gzip data is cut off or damaged soon after this line")
+
+
 def test_a_gzip_with_damaged_bytes_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, lines([flat(1)] * 5_000), name="bars.csv.gz")
     broken = bytearray(file.path.read_bytes())
@@ -253,7 +259,7 @@ def test_a_gzip_that_does_not_say_so_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_bytes(gzip.compress("\n".join([HEADER, *GOOD]).encode()))
     assert refusal(bitcoin(path)) == (
-        ": the text soon after this line is not UTF-8 (invalid start byte); "
+        ", line 1: the text soon after this line is not UTF-8 (invalid start byte); "
         "save the file as UTF-8 CSV; it looks like gzip: name it .csv.gz"
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from support.queues import BOT_QUEUES
 from tradingbot_agents.bus.embedded import EmbeddedBus
 from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK, STRATEGY
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
+from tradingbot_agents.exchange.candle_files import CandleFileInvalid
+from tradingbot_agents.exchange.state import ExchangeStateError
 from tradingbot_agents.ledger.port import Epoch, Fenced, Role
 from tradingbot_agents.runtime.supervisor import START_ORDER, AgentGaveUp, Backoff, Supervisor
 from tradingbot_agents.telemetry import MemorySink
@@ -116,11 +119,20 @@ async def test_a_calm_time_forgets_earlier_failures() -> None:
     assert house.pauses == [1.0, 2.0, 4.0, 1.0]
 
 
-async def test_a_fenced_agent_is_not_restarted_for_another_process_has_taken_over() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        Fenced(Epoch(Role.RISK, 1), 2),
+        ExchangeStateError("the disk is full"),
+        CandleFileInvalid(Path("bars.csv"), 7, "its bar is gone", "restore the file"),
+    ],
+)
+async def test_what_no_new_agent_would_mend_ends_the_run_at_once(error: Exception) -> None:
+    """Another process has taken over, or the simulated exchange answers nothing more."""
     house = House()
     await house.supervisor.start()
-    with pytest.raises(Fenced):
-        await house.supervisor.recover(RISK, Fenced(Epoch(Role.RISK, 1), 2))
+    with pytest.raises(type(error)):
+        await house.supervisor.recover(RISK, error)
     assert house.pauses == []
 
 

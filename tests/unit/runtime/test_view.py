@@ -188,6 +188,13 @@ def test_a_narrow_terminal_shows_what_matters_most_of_a_position() -> None:
     assert words(lines[head + 1]) == ["BTC/USDT", "0.0035099", "71521.11", "69398.60", "-0.37"]
 
 
+def test_the_usual_terminal_shows_the_target_too() -> None:
+    lines = shown(80)
+    head = next(index for index, line in enumerate(lines) if line.startswith("position"))
+    assert words(lines[head]) == ["position", "amount", "price", "stop", "target", "unrealised"]
+    assert words(lines[head + 1]) == ["BTC/USDT", "0.0035099", "71521.11", "69398.60", "75837.64", "-0.37"]
+
+
 def test_a_position_without_a_stop_or_a_price_says_so() -> None:
     bare = msgspec.structs.replace(BTC, stop_price=None)
     lines = shown(100, positions={"BTC/USDT": bare}, prices={})

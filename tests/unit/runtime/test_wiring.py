@@ -360,6 +360,28 @@ def test_only_the_simulated_exchange_can_be_run_and_the_refusal_says_what_to_wri
         check_runnable(bot_of(LIVE))
 
 
+def with_plugin(path: str, **parameters: str) -> TradingBot:
+    return bot_of(PAPER, strategy={"plugin": {"path": path, "parameters": parameters}})
+
+
+class Patient:
+    """A strategy that needs a parameter, and never trades."""
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        self.length = int(parameters["length"])
+
+    def decide(self, view: object) -> None: ...
+
+
+def test_a_plugin_that_can_not_be_used_is_bad_input_and_not_an_agent_that_fails_again_and_again() -> None:
+    here = f"{__name__}:Patient"
+    check_runnable(with_plugin(here, length="5"))
+    with pytest.raises(NotRunnable, match=r"spec\.strategy\.plugin\.path: 'nowhere\.at_all:Class': no module"):
+        check_runnable(with_plugin("nowhere.at_all:Class"))
+    with pytest.raises(NotRunnable, match=r"spec\.strategy\.plugin\.parameters: .* needs a parameter 'length'"):
+        check_runnable(with_plugin(here))
+
+
 HOLDINGS = {"USDT": Decimal(100), "BTC": Decimal("0.5"), "BNB": Decimal(3), "ETH": Decimal(0)}
 PRICES = {"BTC/USDT": Decimal(60000), "ETH/USDT": Decimal(3000)}
 SYMBOLS = ["BTC/USDT", "ETH/USDT"]

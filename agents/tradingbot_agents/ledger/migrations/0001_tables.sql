@@ -90,6 +90,9 @@ CREATE SEQUENCE numbers;
 
 -- What was decided of intents that made no order: refusals, and exits. An approved entry is its order. Without a
 -- `reason` it was approved.
+-- Few among many, and asked for with each measure of the equity.
+CREATE INDEX entries_outside ON entries (account) WHERE kind IN ('outside', 'reversal');
+
 CREATE TABLE decisions (
     number bigint NOT NULL DEFAULT nextval('numbers') PRIMARY KEY,
     bot integer NOT NULL,

@@ -63,6 +63,7 @@ DECLARE
     is_new boolean;
     reason text;
     detail text;
+    places bigint[] := '{}';
 BEGIN
     news := '{}';
     reasons := '{}';
@@ -130,23 +131,26 @@ BEGIN
         reasons := reasons || reason;
         details := details || detail;
         availables := availables || available;
+        places := places || nextval('numbers');
     END LOOP;
     IF taken > 0 THEN
         UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
     END IF;
     WITH approved AS MATERIALIZED (
-        SELECT * FROM ROWS FROM (unnest(proposals), unnest(news), unnest(reasons), unnest(availables)) AS r (
+        SELECT * FROM ROWS FROM (
+            unnest(proposals), unnest(news), unnest(reasons), unnest(availables), unnest(places)
+        ) AS r (
             intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
             stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
-            is_new, reason, left_after
+            is_new, reason, left_after, place
         ) WHERE r.is_new AND r.reason IS NULL
     ), ordered AS (
         INSERT INTO orders (
-            account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price, state,
-            cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
+            number, account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price,
+            state, cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
             reserve_asset, reserve_amount, reserve_drawn, confidence, available_after
         )
-        SELECT _account, _bot, client_order_id, symbol, 'buy', 'entry', 'limit', 'ioc', amount, limit_price,
+        SELECT place, _account, _bot, client_order_id, symbol, 'buy', 'entry', 'limit', 'ioc', amount, limit_price,
             'approved', intent_id, 0, correlation_id, at, expires_at, stop_price, target_price, indicators,
             reserve_asset, reserve_amount, 0, confidence, left_after
         FROM approved
@@ -154,16 +158,16 @@ BEGIN
     INSERT INTO outbox (bot, role, message) SELECT _bot, 'risk', message FROM approved;
     IF refused THEN
         INSERT INTO decisions (
-            bot, intent_id, symbol, side, reason, detail, confidence, available_after, correlation_id, at
+            number, bot, intent_id, symbol, side, reason, detail, confidence, available_after, correlation_id, at
         )
-        SELECT _bot, r.intent_id, r.symbol, 'buy', r.reason, r.detail, r.confidence, r.left_after, r.correlation_id,
+        SELECT r.place, _bot, r.intent_id, r.symbol, 'buy', r.reason, r.detail, r.confidence, r.left_after, r.correlation_id,
             r.at
         FROM ROWS FROM (
-            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables)
+            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables), unnest(places)
         ) AS r (
             intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
             stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
-            is_new, reason, detail, left_after
+            is_new, reason, detail, left_after, place
         ) WHERE r.is_new AND r.reason IS NOT NULL;
     END IF;
 END
@@ -227,6 +231,29 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO equity_points (bot, at, equity) VALUES (_bot, _at, _equity)
         ON CONFLICT (bot, at) DO UPDATE SET equity = excluded.equity;
+END
+$body$;
+
+-- The balances, and the equity at the prices given (of the quote currency: 1) less what came from outside. It is
+-- recorded as a point, unless an asset that is held has no price: half of an account would look like a drawdown.
+CREATE FUNCTION measure_equity(_account integer, _bot integer, _at timestamptz, _assets text[], _prices numeric[])
+RETURNS TABLE (asset text, total numeric, reserved numeric, outside_holds numeric, equity numeric)
+LANGUAGE plpgsql AS $body$
+DECLARE
+    _equity numeric;
+BEGIN
+    SELECT CASE WHEN bool_or(b.total <> 0 AND p.price IS NULL) THEN NULL ELSE coalesce(sum(b.total * p.price), 0) END
+        INTO _equity
+        FROM unnest(_assets, _prices) AS p (asset, price)
+        JOIN balances b ON b.account = _account AND b.asset = p.asset;
+    IF _equity IS NOT NULL THEN
+        SELECT _equity - coalesce(sum(e.amount * p.price), 0) INTO _equity
+            FROM entries e JOIN unnest(_assets, _prices) AS p (asset, price) ON p.asset = e.asset
+            WHERE e.account = _account AND e.kind IN ('outside', 'reversal');
+        PERFORM record_equity(_bot, _at, _equity);
+    END IF;
+    RETURN QUERY SELECT b.asset, b.total, b.reserved, b.outside_holds, _equity
+        FROM balances b WHERE b.account = _account ORDER BY b.asset;
 END
 $body$;
 
