@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -42,6 +41,8 @@ from tradingbot_agents.ledger.port import (
     Role,
 )
 from tradingbot_agents.ledger.postgres import PostgresLedger
+
+T = TypeVar("T", bound=Callable[..., None])
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 
@@ -106,6 +107,22 @@ async def state_of(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+WEIGHTED: list[str] = []
+STRATEGIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {}
+
+
+def part_of_life(weight: int, **arguments: st.SearchStrategy[Any]) -> Callable[[T], T]:
+    """Marks what may happen, and how often. Hypothesis picks rules evenly, and a random life would be full of
+    refusals and end before its first fill."""
+
+    def register(method: T) -> T:
+        WEIGHTED.extend([method.__name__] * weight)
+        STRATEGIES[method.__name__] = st.fixed_dictionaries(arguments)
+        return method
+
+    return register
+
+
 class LedgerMachine(RuleBasedStateMachine):
     dsn: str
     runner: asyncio.Runner
@@ -162,8 +179,12 @@ class LedgerMachine(RuleBasedStateMachine):
         order = among[number % len(among)]
         return order.bot, order
 
-    def has_orders(self) -> bool:
-        return bool(self.models[BOTS[0]].account.orders)
+    @rule(data=st.data())
+    def live(self, data: st.DataObject) -> None:
+        what = data.draw(st.sampled_from(WEIGHTED), label="what")
+        if what in ("claim", "change", "carry_on", "book") and not self.models[BOTS[0]].account.orders:
+            what = "reserve"
+        getattr(self, what)(**data.draw(STRATEGIES[what], label=what))
 
     # --- the account
 
@@ -181,7 +202,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- risk
 
-    @rule(
+    @part_of_life(
+        6,
         bot=bots,
         batch=st.lists(
             st.tuples(symbols, budgets, prices, st.sampled_from((None, None, 1, 2)), st.integers(0, 9)),
@@ -209,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.both(bot, lambda ledger: ledger.reserve_many(epoch, proposals))
 
-    @rule(bot=bots, symbol=symbols, again=st.booleans(), old=stale)
+    @part_of_life(1, bot=bots, symbol=symbols, again=st.booleans(), old=stale)
     def refuse(self, bot: str, symbol: str, again: bool, old: bool) -> None:
         epoch = self.epoch(bot, Role.RISK, old)
         asked = [refusal(self.new_name(), symbol)]
@@ -217,7 +239,7 @@ class LedgerMachine(RuleBasedStateMachine):
             asked.append(refusal(self.intents[self.counter % len(self.intents)][1], symbol))
         self.both(bot, lambda ledger: ledger.refuse(epoch, asked))
 
-    @rule(bot=bots, symbol=symbols, role=roles, leg=legs, old=stale, again=which)
+    @part_of_life(2, bot=bots, symbol=symbols, role=roles, leg=legs, old=stale, again=which)
     def request_exit(self, bot: str, symbol: str, role: Role, leg: Leg, old: bool, again: int) -> None:
         epoch = self.epoch(bot, role, old)
         name = self.new_name()
@@ -228,16 +250,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- execution
 
-    @precondition(has_orders)
-    @rule(number=which, late=st.sampled_from((0, 0, 0, 301)), old=stale)
+    @part_of_life(2, number=which, late=st.sampled_from((0, 0, 0, 301)), old=stale)
     def claim(self, number: int, late: int, old: bool) -> None:
         bot, order = self.pick(number)
         epoch = self.epoch(bot, Role.EXECUTION, old)
         at = order.created_at + timedelta(seconds=late)
         self.both(bot, lambda ledger: ledger.claim(epoch, order.client_order_id, at))
 
-    @precondition(has_orders)
-    @rule(
+    @part_of_life(
+        4,
         number=which,
         what=st.sampled_from(
             (
@@ -269,8 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         self.both(bot, calls[what])
 
-    @precondition(has_orders)
-    @rule(number=which, fraction=fractions, price=prices, fee=fees)
+    @part_of_life(8, number=which, fraction=fractions, price=prices, fee=fees)
     def carry_on(self, number: int, fraction: str, price: str, fee: str | None) -> None:
         """The next step that an order usually takes, so that random lives come to their ends too."""
         bot, order = self.pick(number)
@@ -288,11 +308,7 @@ class LedgerMachine(RuleBasedStateMachine):
             final = OrderState.FILLED if made.amount >= order.remaining else None
             self.both(bot, lambda ledger: ledger.book(name, [made], final, at))
 
-    carry_on_too = carry_on
-    carry_on_more = carry_on
-    carry_on_still = carry_on
-
-    @rule(bot=bots, symbol=symbols, leg=legs, price=prices, fee=fees)
+    @part_of_life(3, bot=bots, symbol=symbols, leg=legs, price=prices, fee=fees)
     def sell_all(self, bot: str, symbol: str, leg: Leg, price: str, fee: str | None) -> None:
         """The usual end of a position."""
         epoch = self.epoch(bot, Role.EXECUTION, False)
@@ -309,8 +325,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.fills.append(made)
         self.both(bot, lambda ledger: ledger.book(order.client_order_id, [made], OrderState.FILLED, self.now))
 
-    @precondition(has_orders)
-    @rule(
+    @part_of_life(
+        4,
         number=which,
         parts=st.lists(st.tuples(fractions, prices, fees), max_size=3),
         repeat=st.booleans(),
@@ -363,7 +379,7 @@ class LedgerMachine(RuleBasedStateMachine):
             fee=charged,
         )
 
-    @rule(bot=bots, symbol=symbols, fraction=fractions, leg=legs, again=which, old=stale)
+    @part_of_life(3, bot=bots, symbol=symbols, fraction=fractions, leg=legs, again=which, old=stale)
     def submit_leg(self, bot: str, symbol: str, fraction: str, leg: Leg, again: int, old: bool) -> None:
         epoch = self.epoch(bot, Role.EXECUTION, old)
         position = self.models[bot].position_of(bot, symbol)
@@ -376,14 +392,15 @@ class LedgerMachine(RuleBasedStateMachine):
         proposal = exit_leg(name, str(amount), leg=leg, symbol=symbol, at=self.now)
         self.both(bot, lambda ledger: ledger.submit_leg(epoch, proposal))
 
-    @rule(bot=bots, symbol=symbols, leg=legs, old=stale)
+    @part_of_life(2, bot=bots, symbol=symbols, leg=legs, old=stale)
     def mark_dust(self, bot: str, symbol: str, leg: Leg, old: bool) -> None:
         epoch = self.epoch(bot, Role.EXECUTION, old)
         self.both(bot, lambda ledger: ledger.mark_dust(epoch, symbol, leg, self.now))
 
     # --- the rest
 
-    @rule(
+    @part_of_life(
+        4,
         bot=bots,
         what=st.sampled_from(("watch", "watch", "outside", "outside", "holds", "hold", "release", "record", "epoch")),
         symbol=symbols,
@@ -432,7 +449,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if what == "epoch" and number % 2:
             self.raise_epoch(bot, role)
 
-    @rule(bot=bots, role=roles, count=st.integers(0, 3))
+    @part_of_life(1, bot=bots, role=roles, count=st.integers(0, 3))
     def publish(self, bot: str, role: Role, count: int) -> None:
         async def first(ledger: Ledger) -> list[Any]:
             rows = await ledger.unpublished(role, count)

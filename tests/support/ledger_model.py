@@ -727,7 +727,7 @@ class LedgerModel:
         return [order for order in self.own_orders() if order.state in LIVE]
 
     async def order(self, client_order_id: str) -> Order | None:
-        return next((order for order in self.own_orders() if order.client_order_id == client_order_id), None)
+        return self.account.orders.get(client_order_id)
 
     async def orders(self, limit: int | None = None) -> list[Order]:
         return self.own_orders()[::-1][:limit]

@@ -257,6 +257,11 @@ class EmbeddedBus:
             queue.discard_expired(self._clock.now())
         return min((q.retry_at for q in paused if q.entries and q.retry_at is not None), default=None)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether something waits in a queue that is paused."""
+        return self._paused and any(queue.retry_at is not None and queue.entries for queue in self._queues.values())
+
     def resume(self, owner: str | None = None) -> None:
         """End the pause of an agent's queues (or of all) now: what they need is back."""
         for queue in self._queues.values():

@@ -439,7 +439,9 @@ class Ledger(Protocol):
         """Orders that the exchange may have: submitting, open, cancelling, unresolved."""
         ...
 
-    async def order(self, client_order_id: str) -> Order | None: ...
+    async def order(self, client_order_id: str) -> Order | None:
+        """Of any bot of the account: what the exchange has is asked about here."""
+        ...
 
     async def orders(self, limit: int | None = None) -> list[Order]:
         """All orders, newest first."""

@@ -110,8 +110,14 @@ class LedgerReader:
         return await self._orders("AND o.finished_at IS NULL AND o.state <> 'approved' ORDER BY o.number")
 
     async def order(self, client_order_id: str) -> Order | None:
-        found = await self._orders("AND o.client_order_id = $3", client_order_id)
-        return found[0] if found else None
+        await self._identify()
+        row = await self._database.fetchrow(
+            f"SELECT {rows.ORDER_COLUMNS} FROM orders o JOIN bots b ON b.id = o.bot"
+            " WHERE o.account = $1 AND o.client_order_id = $2",
+            self._account,
+            client_order_id,
+        )
+        return None if row is None else rows.order(row)
 
     async def orders(self, limit: int | None = None) -> list[Order]:
         return await self._orders("ORDER BY o.number DESC LIMIT $3", limit)

@@ -112,6 +112,14 @@ class ReplayDriver:
             await self._drain()
 
     async def _drain(self) -> None:
+        """Deliver all there is. While something that a handler needs is away, neither messages nor time move."""
+        await self._deliver()
+        while self._bus.is_held_up:
+            await self._supervisor.bring_back()
+            self._bus.resume()
+            await self._deliver()
+
+    async def _deliver(self) -> None:
         while True:
             if self._monotonic() - self._breathed >= BREATH:
                 await self._breathe()

@@ -21,8 +21,10 @@ from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.events import AgentRestarted
 from tradingbot_agents.exchange.candle_files import CandleFileInvalid
 from tradingbot_agents.exchange.state import ExchangeStateError
-from tradingbot_agents.ledger.port import Fenced
+from tradingbot_agents.ledger.port import Fenced, LedgerError
 from tradingbot_agents.telemetry import Sink
+
+DEPENDENCY = "database"
 
 START_ORDER = (EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS, DATA_COLLECTION)
 """Execution first: it takes up every unfinished order and position before anything new can happen."""
@@ -60,7 +62,7 @@ class AgentGaveUp(Exception):
 
     def __init__(self, agent: str, attempts: int, error: BaseException) -> None:
         super().__init__(
-            f"the {agent} agent failed {attempts + 1} times in a row, last with {type(error).__name__}: {error}. "
+            f"the {agent} failed {attempts + 1} times in a row, last with {type(error).__name__}: {error}. "
             "Nothing is lost: mend the cause and start the same command again"
         )
         self.agent = agent
@@ -113,7 +115,7 @@ class Supervisor:
                 raise error
             attempt = self._count_failure(name)
             if attempt > self._backoff.attempts:
-                raise AgentGaveUp(name, attempt - 1, error) from error
+                raise AgentGaveUp(f"{name} agent", attempt - 1, error) from error
             self._sink.emit(
                 AgentRestarted(
                     at=self._clock.now(),
@@ -130,6 +132,19 @@ class Supervisor:
                 return
             except Exception as again:
                 error = again
+
+    async def bring_back(self) -> None:
+        """Something that agents need is away, and they are not to blame: restore it, with growing pauses. Raises
+        ``AgentGaveUp`` when that does not help."""
+        attempt = self._count_failure(DEPENDENCY)
+        if attempt > self._backoff.attempts:
+            raise AgentGaveUp(DEPENDENCY, attempt - 1, RuntimeError("what the agents need stays away"))
+        await self._sleep(self._backoff.pause(attempt).total_seconds())
+        try:
+            await self._restore()
+        except LedgerError as error:
+            if attempt >= self._backoff.attempts:
+                raise AgentGaveUp(DEPENDENCY, attempt - 1, error) from error
 
     def _count_failure(self, name: str) -> int:
         now = self._monotonic()

@@ -190,7 +190,7 @@ async def test_a_batch_is_delivered_when_its_window_is_over() -> None:
     assert stage.log == [(300, "bar 0"), (300.25, "intent-1 intent-2")]
 
 
-async def test_a_paused_queue_is_tried_again_at_its_time() -> None:
+async def test_while_what_a_handler_needs_is_away_neither_messages_nor_time_move() -> None:
     stage = Stage(bars=1)
     failures = 2
 
@@ -203,7 +203,21 @@ async def test_a_paused_queue_is_tried_again_at_its_time() -> None:
     stage.candles()
     await stage.read("risk.candles", away_at_first)
     await stage.driver().run()
-    assert [seconds for seconds, _ in stage.log] == [300, 300, 301, 302]
+    delivery = (300, f"risk.candles {a_candle(0).id}")
+    assert stage.log == [(300, "bar 0"), delivery, (300, "restored"), delivery, (300, "restored"), delivery]
+
+
+async def test_a_dependency_that_stays_away_ends_the_run_loudly() -> None:
+    stage = Stage(bars=1)
+
+    async def away(message: Message) -> None:
+        raise DependencyUnavailable("the database does not answer")
+
+    stage.candles()
+    await stage.read("risk.candles", away)
+    with pytest.raises(AgentGaveUp, match="the database failed 3 times in a row"):
+        await stage.driver().run()
+    assert stage.clock.now() == START + BAR
 
 
 async def test_a_failing_handler_restarts_its_agent_and_the_message_comes_again() -> None:
