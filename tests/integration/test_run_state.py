@@ -68,7 +68,8 @@ def reached(process: Process, state: str, limit: float = 20.0) -> None:
 
 def told_of(finished: Finished) -> dict[str, list[Json]]:
     """The events by the state in which they were told; a state that came twice is one."""
-    state, told = "Running", {}
+    state = "Running"
+    told: dict[str, list[Json]] = {}
     for event in finished.events:
         if event["event"] == "state_changed":
             state = event["state"]

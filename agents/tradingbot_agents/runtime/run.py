@@ -44,7 +44,7 @@ from tradingbot_agents.marketdata.memory import MemoryCandleStore
 from tradingbot_agents.runtime import report as reporting
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
-from tradingbot_agents.runtime.driver import Ending, ReplayDriver
+from tradingbot_agents.runtime.driver import Ending, ReplayDriver, wait_until_set
 from tradingbot_agents.runtime.supervisor import Agent, Supervisor
 from tradingbot_agents.runtime.view import Dashboard, LiveView, Snapshot
 from tradingbot_agents.runtime.wiring import (
@@ -228,6 +228,8 @@ class Session:
             sink=sink,
             backoff=restarts(self._bot),
             restore=restore,
+            # A stop that is asked for meanwhile does not wait for the end of a pause.
+            sleep=lambda seconds: wait_until_set(stop.event, seconds),
         )
         began, played_before = time.monotonic(), self._tell_start(sink, control)
         self._tell_gaps(sink)

@@ -70,7 +70,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("state", "event"), product(S, E))
+@pytest.mark.parametrize(("state", "event"), list(product(S, E)))
 def test_every_pair_of_state_and_event(state: OrderState, event: OrderEvent) -> None:
     if event in LEGAL[state]:
         assert next_state("entry-1", state, event) is LEGAL[state][event]
@@ -150,7 +150,7 @@ def test_a_reservation_never_holds_less_than_nothing() -> None:
 def test_a_late_draw_on_a_settled_reservation_only_counts() -> None:
     settled = Reservation(client_order_id="entry-1", asset="USDT", amount=D("67.63")).settle().draw(D(5))
     assert settled.state is ReservationState.SETTLED
-    assert (settled.drawn, settled.held) == (D(5), 0)
+    assert (settled.drawn, settled.held) == (D(5), D(0))
     assert settled.revive().held == D("62.63")
 
 

@@ -252,7 +252,8 @@ BEGIN
             WHERE e.account = _account AND e.kind IN ('outside', 'reversal');
         PERFORM record_equity(_bot, _at, _equity);
     END IF;
-    RETURN QUERY SELECT b.asset, b.total, b.reserved, b.outside_holds, _equity
+    -- Columns of domain types are not what a function's table promises.
+    RETURN QUERY SELECT b.asset::text, b.total::numeric, b.reserved::numeric, b.outside_holds::numeric, _equity
         FROM balances b WHERE b.account = _account ORDER BY b.asset;
 END
 $body$;
