@@ -48,6 +48,11 @@ class Terminal:
         return self._tmux("capture-pane", "-p", "-e", check=False)
 
     def close(self) -> None:
+        """Stop the command as a person does, so that it stops its database, and then the terminal."""
+        self._tmux("send-keys", "C-c", check=False)
+        give_up = time.monotonic() + PATIENCE
+        while self._tmux("list-sessions", check=False) and time.monotonic() < give_up:
+            time.sleep(0.1)
         self._tmux("kill-server", check=False)
 
     def _tmux(self, *arguments: str, check: bool = True) -> str:

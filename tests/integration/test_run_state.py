@@ -182,8 +182,7 @@ def test_the_books_are_read_while_it_runs_and_after(shop: Workshop) -> None:
     assert process.wait_for_event("trade_closed", 2)
     meanwhile = read_everything(books)
     assert process.kill().code == -9, "it was read while it ran"
-    left = read_everything(books)
-    assert left["fills"] >= meanwhile["fills"] >= 4
+    assert books("status")["trades"] >= meanwhile["trades"] >= 2
     finished = shop.run("run", spec, "--data-dir", "read", "--output", "json")
     assert finished.code == 0, finished
     after = read_everything(books)

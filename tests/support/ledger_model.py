@@ -7,7 +7,7 @@ in memory, so a deterministic simulation can use it as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
 
@@ -57,7 +57,15 @@ S = OrderState
 LIVE = (S.SUBMITTING, S.OPEN, S.CANCELLING, S.UNRESOLVED)
 FINAL = (S.FILLED, S.CANCELLED, S.REJECTED, S.DENIED, S.NOT_FOUND)
 
+EXACT = Context(prec=60)
+"""Python rounds to 28 digits otherwise."""
+
 replace = msgspec.structs.replace
+
+
+def total_of(amounts: Iterable[Decimal]) -> Decimal:
+    with localcontext(EXACT):
+        return sum(amounts, ZERO)
 
 
 class ModelBot:
@@ -95,22 +103,23 @@ class ModelAccount:
         self.numbers = 0
 
     def total(self, asset: str) -> Decimal:
-        return sum((entry.amount for entry in self.entries if entry.asset == asset), ZERO)
+        return total_of(entry.amount for entry in self.entries if entry.asset == asset)
+
+    def available(self, asset: str) -> Decimal:
+        with localcontext(EXACT):
+            return self.balance(asset).available
 
     def held(self, order: Order) -> Decimal:
         if order.leg is not Leg.ENTRY or order.state in FINAL:
             return ZERO
-        left = self.proposals[order.client_order_id].reserve_amount - self.drawn[order.client_order_id]
-        return max(left, ZERO)
+        budget = self.proposals[order.client_order_id].reserve_amount
+        return max(total_of((budget, -self.drawn[order.client_order_id])), ZERO)
 
     def live_remainders(self, bot: str, symbol: str) -> Decimal:
-        return sum(
-            (
-                max(order.amount - order.filled, ZERO)
-                for order in self.orders.values()
-                if order.bot == bot and order.symbol == symbol and order.leg is not Leg.ENTRY and order.state in LIVE
-            ),
-            ZERO,
+        return total_of(
+            max(total_of((order.amount, -order.filled)), ZERO)
+            for order in self.orders.values()
+            if order.bot == bot and order.symbol == symbol and order.leg is not Leg.ENTRY and order.state in LIVE
         )
 
     def exit_hold(self, bot: str, symbol: str) -> Decimal:
@@ -118,15 +127,18 @@ class ModelAccount:
         return min(self.live_remainders(bot, symbol), max(amount, ZERO))
 
     def reserved(self, asset: str) -> Decimal:
-        held = ZERO
-        for order in self.orders.values():
-            if order.leg is Leg.ENTRY and self.proposals[order.client_order_id].reserve_asset == asset:
-                held += self.held(order)
-        for name, bot in self.bots.items():
-            for symbol in bot.positions:
-                if symbol.split("/")[0] == asset:
-                    held += self.exit_hold(name, symbol)
-        return held
+        entries = (
+            self.held(order)
+            for order in self.orders.values()
+            if order.leg is Leg.ENTRY and self.proposals[order.client_order_id].reserve_asset == asset
+        )
+        exits = (
+            self.exit_hold(name, symbol)
+            for name, bot in self.bots.items()
+            for symbol in bot.positions
+            if symbol.split("/")[0] == asset
+        )
+        return total_of((*entries, *exits))
 
     def balance(self, asset: str) -> Balance:
         return Balance(
@@ -224,7 +236,7 @@ class LedgerModel:
         self.fence(epoch)
         if proposal.intent_id in self.bot.decisions:
             return replace(self.bot.decisions[proposal.intent_id], new=False)
-        available = self.account.balance(proposal.reserve_asset).available
+        available = self.account.available(proposal.reserve_asset)
         reason, detail = self.objection(proposal, available)
         if reason is None:
             self.account.proposals[proposal.client_order_id] = proposal
@@ -248,7 +260,7 @@ class LedgerModel:
                 expires_at=proposal.expires_at,
             )
             self.post(self.name, Role.RISK, proposal.message)
-            available -= proposal.reserve_amount
+            available = total_of((available, -proposal.reserve_amount))
         approved = reason is None
         decision = Decision(
             intent_id=proposal.intent_id,
@@ -369,7 +381,8 @@ class LedgerModel:
         if proposal.client_order_id in self.account.orders:
             return self.account.orders[proposal.client_order_id]
         position = self.position_of(self.name, proposal.symbol)
-        if self.account.live_remainders(self.name, proposal.symbol) + proposal.amount > position.amount:
+        live = self.account.live_remainders(self.name, proposal.symbol)
+        if total_of((live, proposal.amount)) > position.amount:
             raise HoldExceeded(proposal.client_order_id)
         self.bot.positions[proposal.symbol] = replace(position, exit_attempts=position.exit_attempts + 1)
         order = Order(
@@ -489,7 +502,7 @@ class LedgerModel:
         at: datetime,
         reason: str | None = None,
     ) -> Booking:
-        with localcontext(Context(prec=60)):
+        with localcontext(EXACT):
             return self.book_exactly(client_order_id, fills, final, at, reason)
 
     def book_exactly(
@@ -773,12 +786,13 @@ class LedgerModel:
         ]
 
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
-        total = ZERO
-        for entry in self.account.entries:
-            if entry.kind == "outside":
-                price = Decimal(1) if entry.asset == self.account.quote else ZERO
-                total += entry.amount * prices.get(f"{entry.asset}/{self.account.quote}", price)
-        return total
+        quote = self.account.quote
+        with localcontext(EXACT):
+            return total_of(
+                entry.amount * (Decimal(1) if entry.asset == quote else prices.get(f"{entry.asset}/{quote}", ZERO))
+                for entry in self.account.entries
+                if entry.kind == "outside"
+            )
 
     async def entries(self, limit: int | None = None) -> list[Entry]:
         return self.account.entries[::-1][:limit]

@@ -101,17 +101,16 @@ class Database:
 
         Raises ``Fenced`` (of ``epoch``), ``LedgerUnavailable`` or ``LedgerError``.
         """
+        return await self._persist(lambda: self._on_writer(work), epoch)
 
-        async def use() -> T:
-            async with self._writing:
-                if self._writer is None or self._writer.is_closed():
-                    self._writer = await self._connect()
-                elif self._writer.is_in_transaction():
-                    # The call that had it was cancelled at a bad moment.
-                    await self._writer.execute("ROLLBACK")
-                return await _use(self._writer, work)
-
-        return await self._persist(use, epoch)
+    async def _on_writer(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._writing:
+            if self._writer is None or self._writer.is_closed():
+                self._writer = await self._connect()
+            elif self._writer.is_in_transaction():
+                # The call that had it was cancelled at a bad moment.
+                await self._writer.execute("ROLLBACK")
+            return await _use(self._writer, work)
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of ``work``, which only reads. Raises ``LedgerUnavailable`` or ``LedgerError``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from tradingbot_agents.domain import messages
 from tradingbot_agents.domain.fills import Fill
@@ -12,6 +12,7 @@ from tradingbot_agents.domain.orders import Order, Reservation
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.values import ONE, ZERO, BotState
 from tradingbot_agents.ledger import invariants, rows
+from tradingbot_agents.ledger.booking import EXACT
 from tradingbot_agents.ledger.database import Database
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -203,9 +204,10 @@ class LedgerReader:
             self._account,
         )
         total = ZERO
-        for row in found:
-            price = ONE if row["asset"] == row["quote"] else prices.get(f"{row['asset']}/{row['quote']}", ZERO)
-            total += row["amount"] * price
+        with localcontext(EXACT):
+            for row in found:
+                price = ONE if row["asset"] == row["quote"] else prices.get(f"{row['asset']}/{row['quote']}", ZERO)
+                total += row["amount"] * price
         return total
 
     async def entries(self, limit: int | None = None) -> list[Entry]:

@@ -82,6 +82,7 @@ SOL = Position(
     state=PositionState.DUST,
     amount=Decimal("0.002"),
     cost=Decimal("0.30"),
+    opened_at=hours(60),
     stop_price=Decimal(120),
     realised=Decimal("0.00"),
     fees=Decimal("0.50"),
@@ -145,7 +146,7 @@ def test_the_figures_of_a_run() -> None:
 
 
 def test_exposure_counts_overlapping_positions_once() -> None:
-    # 10..20 and 15..40 together are 30 h; 60..61 is 1 h; the open position since 90 is 10 h: 41 of 100.
+    # 10..20 and 15..40 together are 30 h; 60..61 is 1 h, and its dust none; the open position since 90 is 10 h.
     assert build_report(facts()).exposure == Decimal("0.41")
 
 

@@ -236,15 +236,19 @@ def test_decisions_are_told_with_their_reasons() -> None:
 
 
 def test_a_refusal_that_comes_again_is_counted_at_its_latest_time() -> None:
-    events = [rejected(minutes=0), FILLED, rejected("ETH/USDT", minutes=5), rejected(minutes=10)]
+    events = [rejected(minutes=0), FILLED, rejected(minutes=3), rejected("ETH/USDT", minutes=5), rejected(minutes=10)]
     lines = shown(120, *events)
     at = next(index for index, line in enumerate(lines) if line.startswith("decisions"))
     assert lines[at : at + 4] == [
-        "decisions 0 approved · 3 refused: position_already_open 3",
+        "decisions 0 approved · 4 refused: position_already_open 4",
         "03-14 22:30 filled   buy BTC/USDT 0.00351 at 71555.98  entry",
         "03-14 22:35 refused  buy ETH/USDT position_already_open  why",
-        "03-14 22:40 refused  buy BTC/USDT position_already_open ×2  why",
+        "03-14 22:40 refused  buy BTC/USDT position_already_open ×3  why",
     ]
+
+
+def test_two_equal_fills_are_two_fills() -> None:
+    assert len(dashboard_of(FILLED, FILLED).recent) == 2
 
 
 def test_the_most_frequent_reasons_come_first() -> None:

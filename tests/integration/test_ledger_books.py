@@ -1,0 +1,382 @@
+"""Outside movements, the outbox, events, the invariants' own eyes, readers and lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from support.ledger import ACCOUNT, BOT, NOW, connect, entry, exit_leg, fill, opened
+from support.postgres import FAST
+from tradingbot_agents.domain.events import OrderUnresolved
+from tradingbot_agents.domain.messages import Message
+from tradingbot_agents.domain.orders import OrderState
+from tradingbot_agents.domain.values import Leg
+from tradingbot_agents.ledger.embedded import EmbeddedPostgres
+from tradingbot_agents.ledger.migrate import migrate
+from tradingbot_agents.ledger.outbox import OutboxRelay
+from tradingbot_agents.ledger.port import EquityPoint, LedgerUnavailable, Role
+from tradingbot_agents.ledger.postgres import PostgresLedger
+
+pytestmark = pytest.mark.postgres
+
+D = Decimal
+
+
+class ListBus:
+    """Keeps what is published; fails at the ids of ``broken``."""
+
+    def __init__(self, broken: frozenset[str] = frozenset()) -> None:
+        self.published: list[str] = []
+        self.broken = broken
+
+    async def publish(self, message: Message) -> None:
+        if message.id in self.broken:
+            raise ConnectionError("the broker is gone")
+        self.published.append(message.id)
+
+
+async def violations(ledger: PostgresLedger) -> dict[str, tuple[str, ...]]:
+    return {rule.name: rule.violations for rule in await ledger.invariants() if rule.violations}
+
+
+# --- outside
+
+
+async def test_an_outside_movement_is_booked_once(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    for _ in range(2):
+        await ledger.book_outside_movement("USDT", D("15.46"), "deposit-1", NOW)
+        await ledger.book_outside_movement("BTC", D("0.001"), "deposit-1", NOW)
+        await ledger.book_outside_movement("XYZ", D(3), "airdrop", NOW)
+    balances = await ledger.balances()
+    assert (balances["USDT"].total, balances["BTC"].total, balances["XYZ"].total) == (100, D("0.001"), 3)
+    # What nobody has a price for counts as nothing, as in the equity.
+    assert await ledger.outside_total({"BTC/USDT": D(100000), "ETH/USDT": D(4000)}) == D("115.46")
+    assert (await ledger.reserve(risk, entry("btc", budget="100"))).available_after == 0
+    assert await violations(ledger) == {}
+    await ledger.close()
+
+
+async def test_money_that_is_taken_away_under_a_reservation(ledger_dsn: str) -> None:
+    ledger, risk, execution = await opened(ledger_dsn)
+    await ledger.reserve(risk, entry("btc"))
+    await ledger.book_outside_movement("USDT", D(-50), "withdrawal", NOW)
+    assert (await ledger.balances())["USDT"].available == D("-33.09")
+    refused = await ledger.reserve(risk, entry("eth", "ETH/USDT", budget="0.01"))
+    assert refused.available_after == D("-33.09")
+    assert await violations(ledger) == {}
+    await ledger.deny(execution, "entry-btc", "test", NOW)
+    assert (await ledger.reserve(risk, entry("sol", "SOL/USDT", budget="34.54"))).available_after == 0
+    assert await violations(ledger) == {}
+    await ledger.close()
+
+
+async def test_what_other_peoples_orders_lock(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    await ledger.set_outside_holds({"USDT": D("17"), "GBP": D(2)})
+    assert (await ledger.reserve(risk, entry("btc"))).detail == "67.63 USDT are needed, 67.54 are available"
+    assert (await ledger.balances())["GBP"].available == -2
+    # It is the whole picture: what is not named locks nothing any more.
+    await ledger.set_outside_holds({"USDT": D("16.91")})
+    assert (await ledger.reserve(risk, entry("again"))).available_after == 0
+    assert (await ledger.balances())["GBP"].available == 0
+    await ledger.set_outside_holds({})
+    assert (await ledger.balances())["USDT"].available == D("16.91")
+    assert await violations(ledger) == {}
+    await ledger.close()
+
+
+# --- the outbox
+
+
+async def test_the_outbox_is_published_in_order_and_once(ledger_dsn: str) -> None:
+    ledger, risk, execution = await opened(ledger_dsn)
+    await ledger.reserve_many(risk, [entry(f"a{n}", f"A{n}/USDT", budget="0.1") for n in range(230)])
+    await ledger.deny(execution, "entry-a0", "test", NOW)
+    bus = ListBus()
+    relay = OutboxRelay(ledger, Role.RISK, bus)
+    assert await relay.flush() == 230
+    assert bus.published == [f"order.a{n}" for n in range(230)]
+    assert await relay.flush() == 0
+    assert await ledger.unpublished(Role.RISK) == []
+    # Each role has its own.
+    assert len(await ledger.unpublished(Role.EXECUTION)) == 1
+    await ledger.close()
+
+
+async def test_a_broken_bus_keeps_the_rest_for_later(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    await ledger.reserve_many(risk, [entry(f"a{n}", f"A{n}/USDT", budget="1") for n in range(5)])
+    bus = ListBus(frozenset({"order.a2"}))
+    relay = OutboxRelay(ledger, Role.RISK, bus)
+    with pytest.raises(ConnectionError):
+        await relay.flush()
+    assert bus.published == ["order.a0", "order.a1"]
+    assert [row.message.id for row in await ledger.unpublished(Role.RISK, 2)] == ["order.a2", "order.a3"]
+    bus.broken = frozenset()
+    assert await relay.flush() == 3
+    assert bus.published == [f"order.a{n}" for n in range(5)]
+    await ledger.close()
+
+
+async def test_a_bot_publishes_its_own_rows_only(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    other = await connect(ledger_dsn, "minors")
+    await other.raise_epoch(Role.RISK, NOW)
+    await ledger.reserve(risk, entry("btc"))
+    rows = await ledger.unpublished(Role.RISK)
+    assert await other.unpublished(Role.RISK) == []
+    await other.mark_published([row.number for row in rows])
+    assert await ledger.unpublished(Role.RISK) == rows
+    for one in (ledger, other):
+        await one.close()
+
+
+async def test_a_refused_batch_writes_no_message(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn, "1")
+    await ledger.reserve_many(risk, [entry("btc"), entry("eth", "ETH/USDT")])
+    assert await ledger.unpublished(Role.RISK) == []
+    await ledger.close()
+
+
+# --- events and equity
+
+
+async def test_events_are_recorded_once(ledger_dsn: str) -> None:
+    ledger, _, _ = await opened(ledger_dsn)
+    event = OrderUnresolved(at=NOW, agent="execution", client_order_id="entry-1", symbol="BTC/USDT", why="timeout")
+    later = OrderUnresolved(
+        at=NOW + timedelta(seconds=1), agent="execution", client_order_id="entry-1", symbol="BTC/USDT", why="timeout"
+    )
+    await ledger.record_events([event, later])
+    await ledger.record_events([later])
+    connection = await asyncpg.connect(ledger_dsn)
+    found = await connection.fetch("SELECT name, severity, at, fields->>'why' AS why FROM events ORDER BY number")
+    await connection.close()
+    assert [tuple(row) for row in found] == [
+        ("order_unresolved", "warning", NOW, "timeout"),
+        ("order_unresolved", "warning", NOW + timedelta(seconds=1), "timeout"),
+    ]
+    await ledger.close()
+
+
+async def test_the_equity_curve(ledger_dsn: str) -> None:
+    ledger, _, _ = await opened(ledger_dsn)
+    points = [EquityPoint(NOW + timedelta(minutes=n), D(84) + n) for n in range(3)]
+    for point in (*points[::-1], points[0]):
+        await ledger.record_equity(point)
+    assert await ledger.equity() == points
+    assert await ledger.equity(points[1].at) == points[1:]
+    await ledger.close()
+
+
+# --- invariants
+
+
+async def traded(dsn: str) -> PostgresLedger:
+    """Money reserved, a position with a live exit, and fills."""
+    ledger, risk, execution = await opened(dsn)
+    await ledger.reserve(risk, entry("btc"))
+    await ledger.claim(execution, "entry-btc", NOW)
+    await ledger.book("entry-btc", [fill("entry-btc", "t1", fee=("BNB", "0.0001"))], OrderState.FILLED, NOW)
+    await ledger.submit_leg(execution, exit_leg("stop", "0.0005", leg=Leg.STOP))
+    await ledger.reserve(risk, entry("eth", "ETH/USDT", budget="10"))
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("tampering", "rule", "words"),
+    [
+        (
+            "UPDATE balances SET total = total + 1 WHERE asset = 'USDT'",
+            "total_is_sum_of_entries",
+            "USDT: total is 18.6838425, its entries sum up to 17.6838425",
+        ),
+        (
+            "UPDATE balances SET reserved = reserved - 1 WHERE asset = 'USDT'",
+            "reserved_is_sum_of_holds",
+            "USDT: 9.00 is reserved, reservations and exit holds sum up to 10",
+        ),
+        (
+            "ALTER TABLE balances DROP CONSTRAINT never_overcommitted;"
+            "UPDATE balances SET outside_holds = 8 WHERE asset = 'USDT'",
+            "never_overcommitted",
+            "USDT: 18.00 of 17.6838425 is reserved or held outside, though bookings explain a shortfall of only 0",
+        ),
+        (
+            "UPDATE orders SET available_after = -1 WHERE client_order_id = 'entry-eth'",
+            "never_overcommitted",
+            "intent intent-eth was approved though only 9 was available",
+        ),
+        (
+            "UPDATE positions SET exit_hold = 0.0004",
+            "exit_holds_cover_live_exits",
+            "BTC/USDT of majors: the hold is 0.0004, live exit legs may sell 0.0005, the position has 0.00055",
+        ),
+        (
+            "DELETE FROM positions",
+            "exit_holds_cover_live_exits",
+            "BTC/USDT: live exit legs may sell 0.0005 of a position that is not there",
+        ),
+        (
+            "UPDATE orders SET reserve_amount = NULL WHERE client_order_id = 'entry-eth'",
+            "entries_and_reservations_match",
+            "order entry-eth is an order to buy of leg entry, and reserves no USDT",
+        ),
+        (
+            "ALTER TABLE orders DROP CONSTRAINT finished_when_final;"
+            "UPDATE orders SET finished_at = NULL WHERE client_order_id = 'entry-btc'",
+            "final_orders_hold_nothing",
+            "order entry-btc is filled, finished at no time",
+        ),
+        (
+            "DELETE FROM entries WHERE kind = 'fee'",
+            "fills_are_counted_once",
+            "fill BTC/USDT:t1: BNB of 0 in the books, -0.0001 on the exchange",
+        ),
+        (
+            "UPDATE orders SET filled = 0.0005 WHERE client_order_id = 'entry-btc'",
+            "orders_match_their_fills",
+            "order entry-btc: filled 0.0005 for 66.8561575000, its fills sum up to 0.00055 for 66.8561575",
+        ),
+        (
+            "UPDATE positions SET amount = 0.0006",
+            "positions_match_their_fills",
+            "BTC/USDT of bot 1: the position has 0.0006, adoption and fills sum up to 0.00055",
+        ),
+        (
+            "INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence, correlation_id, at)"
+            " VALUES (1, 'intent-eth', 'ETH/USDT', 'buy', 'no_edge', '', 1, 'c', now())",
+            "intents_are_decided_once",
+            "intent intent-eth was refused (no_edge), and has order entry-eth",
+        ),
+    ],
+)
+async def test_an_invariant_that_is_broken_says_so(ledger_dsn: str, tampering: str, rule: str, words: str) -> None:
+    ledger = await traded(ledger_dsn)
+    assert await violations(ledger) == {}
+    connection = await asyncpg.connect(ledger_dsn)
+    await connection.execute(tampering)
+    await connection.close()
+    found = await violations(ledger)
+    assert rule in found
+    assert _plain(words) in [_plain(violation) for violation in found[rule]]
+    await ledger.close()
+
+
+def _plain(words: str) -> str:
+    """Numbers without the zeros at their ends, of which SQL keeps more or less."""
+    return " ".join(
+        f"{Decimal(word).normalize():f}" if word.replace(".", "").replace("-", "").isdigit() else word
+        for word in words.replace(",", " ,").split()
+    )
+
+
+async def test_every_invariant_says_what_it_protects(ledger_dsn: str) -> None:
+    ledger = await traded(ledger_dsn)
+    rules = await ledger.invariants()
+    assert len({rule.name for rule in rules}) == len(rules) >= 10
+    assert all(rule.protects.endswith(".") for rule in rules)
+    await ledger.close()
+
+
+# --- readers and connections
+
+
+async def test_reading_waits_for_no_writer(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    reader = await connect(ledger_dsn)
+    blocker = await asyncpg.connect(ledger_dsn)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT enter(1, 1, NULL, NULL); UPDATE balances SET total = total")
+    writing = asyncio.create_task(ledger.reserve(risk, entry("btc")))
+    async with asyncio.timeout(30):
+        for one in (reader, ledger):
+            assert (await one.balances())["USDT"].reserved == 0
+            assert await one.orders() == []
+            assert await one.positions() == {}
+            assert await one.unpublished(Role.RISK) == []
+            assert await violations(one) == {}
+    assert not writing.done()
+    await transaction.rollback()
+    assert (await writing).available_after == D("16.91")
+    assert (await reader.balances())["USDT"].reserved == D("67.63")
+    await blocker.close()
+    for one in (ledger, reader):
+        await one.close()
+
+
+async def cut_connections(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+
+
+async def test_a_cut_connection_is_noticed_by_nobody(ledger_dsn: str) -> None:
+    ledger, risk, execution = await opened(ledger_dsn)
+    await ledger.balances()
+    await cut_connections(ledger_dsn)
+    assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
+    assert (await ledger.balances())["USDT"].reserved == D("67.63")
+    await cut_connections(ledger_dsn)
+    assert (await ledger.balances())["USDT"].reserved == D("67.63")
+    assert await ledger.claim(execution, "entry-btc", NOW) is not None
+    await ledger.close()
+
+
+async def test_a_server_that_is_gone(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, settings=FAST)
+    await migrate(await server.start())
+    ledger, risk, _ = await opened(await server.start())
+    await server.stop()
+    for call in (ledger.reserve(risk, entry("btc")), ledger.balances(), ledger.invariants()):
+        with pytest.raises(LedgerUnavailable, match="repeat the call once it runs again"):
+            await call
+    await server.start()
+    assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
+    assert await violations(ledger) == {}
+    await ledger.close()
+    await server.stop()
+
+
+async def test_a_server_that_is_brought_back(data_dir: Path) -> None:
+    """With ``recover`` a call waits for that, and goes on."""
+    server = EmbeddedPostgres(data_dir, settings=FAST)
+    dsn = await server.start()
+    await migrate(dsn)
+    await (await opened(dsn))[0].close()
+    ledger = await PostgresLedger.connect(dsn, ACCOUNT, BOT, recover=server.ensure_running)
+    risk = await ledger.raise_epoch(Role.RISK, NOW)
+    await server.stop()
+    assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
+    await server.stop()
+    assert (await ledger.balances())["USDT"].reserved == D("67.63")
+    await ledger.close()
+    await server.stop()
+
+
+async def test_a_cancelled_call_leaves_the_ledger_usable(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    blocker = await asyncpg.connect(ledger_dsn)
+    async with blocker.transaction():
+        await blocker.execute("SELECT enter(1, 1, NULL, NULL)")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await ledger.reserve(risk, entry("btc"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await ledger.raise_epoch(Role.RISK, NOW)
+    await blocker.close()
+    assert await ledger.decision("intent-btc") is None
+    assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
+    assert await violations(ledger) == {}
+    await ledger.close()
