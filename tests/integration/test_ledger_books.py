@@ -175,6 +175,24 @@ async def test_the_equity_curve(ledger_dsn: str) -> None:
     await ledger.close()
 
 
+async def test_the_equity_is_measured_without_what_came_from_outside(ledger_dsn: str) -> None:
+    ledger, risk, execution = await opened(ledger_dsn)
+    await ledger.book_outside_movement("USDT", D(100), "deposit", NOW)
+    await ledger.book_outside_movement("XYZ", D(3), "airdrop", NOW)
+    balances, equity = await ledger.measure_equity(NOW, "USDT", {"BTC": None, "ETH": D(4000)})
+    assert (balances["USDT"].total, equity) == (D("184.54"), D("84.54"))
+    await ledger.reserve(risk, entry("btc"))
+    await ledger.claim(execution, "entry-btc", NOW)
+    await ledger.book("entry-btc", [fill("entry-btc", "t1")], OrderState.FILLED, NOW)
+    # Half of an account would look like a drawdown.
+    later = NOW + timedelta(minutes=5)
+    assert (await ledger.measure_equity(later, "USDT", {"BTC": None}))[1] is None
+    _, equity = await ledger.measure_equity(later, "USDT", {"BTC": D(130000)})
+    assert equity == D("84.54") - D("66.8561575") + D("71.5")
+    assert await ledger.equity() == [EquityPoint(NOW, D("84.54")), EquityPoint(later, equity)]
+    await ledger.close()
+
+
 # --- invariants
 
 

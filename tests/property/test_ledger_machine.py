@@ -402,7 +402,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @part_of_life(
         4,
         bot=bots,
-        what=st.sampled_from(("watch", "watch", "outside", "outside", "holds", "hold", "release", "record", "epoch")),
+        what=st.sampled_from(
+            ("watch", "outside", "outside", "holds", "hold", "release", "record", "measure", "epoch")
+        ),
         symbol=symbols,
         asset=st.sampled_from(ASSETS),
         price=prices,
@@ -434,6 +436,7 @@ class LedgerMachine(RuleBasedStateMachine):
         held = Hold(state=(BotState.RUNNING, BotState.PAUSED)[number % 2], reason="strange", by="check", at=at)
         stop = Decimal(price) if number % 2 else None
         locked = {asset: max(moved[1], Decimal(0)), "USDT": Decimal(number % 7)} if number % 3 else {}
+        worth = {"BTC": Decimal(price), "ETH": None if number % 5 == 0 else Decimal(price), "SOL": Decimal(7)}
         calls: dict[str, Callable[[Ledger], Awaitable[Any]]] = {
             "watch": lambda ledger: ledger.watch(epoch, symbol, Decimal(price), stop),
             "outside": lambda ledger: ledger.book_outside_movement(*moved, at),
@@ -441,6 +444,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "hold": lambda ledger: ledger.place_hold(held),
             "release": lambda ledger: ledger.release_hold(),
             "record": lambda ledger: ledger.record_equity(EquityPoint(at, Decimal(price))),
+            "measure": lambda ledger: ledger.measure_equity(at, "USDT", worth),
             "epoch": lambda ledger: ledger.check_epoch(epoch),
         }
         self.both(bot, calls[what])

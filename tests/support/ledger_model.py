@@ -708,19 +708,19 @@ class LedgerModel:
         self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
     ) -> tuple[dict[str, Balance], Decimal | None]:
         balances = await self.balances()
-        if not balances:
-            return {}, None
-        worth = {quote: Decimal(1), **prices}
-        equity = ZERO
-        for asset, price in worth.items():
-            total = balances[asset].total if asset in balances else ZERO
-            if total and price is None:
-                return balances, None
-            equity += total * (price or ZERO)
-        known = {f"{asset}/{quote}": price for asset, price in prices.items() if price is not None}
-        equity -= await self.outside_total(known)
-        await self.record_equity(EquityPoint(at, equity))
-        return balances, equity
+        named = {quote: Decimal(1), **prices}
+        if any(price is None and asset in balances and balances[asset].total for asset, price in named.items()):
+            return balances, None
+        priced = {asset: price for asset, price in named.items() if price is not None}
+        with localcontext(EXACT):
+            worth = total_of(balances[asset].total * price for asset, price in priced.items() if asset in balances)
+            came = total_of(
+                entry.amount * priced[entry.asset]
+                for entry in self.account.entries
+                if entry.kind == "outside" and entry.asset in priced
+            )
+            self.bot.equity[at] = worth - came
+        return balances, self.bot.equity[at]
 
     # --- reading
 

@@ -8,29 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
 from typing import Any
+
+from tradingbot_agents.domain.spelling import spelled
 
 Row = Mapping[str, Any]
 
 
-def plain(value: Any) -> Any:
-    """JSON-able: decimals as strings without an exponent, times ISO 8601."""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return value
-
-
 def as_json(data: Any) -> str:
-    return json.dumps(plain(data), indent=2)
+    return json.dumps(spelled(data), indent=2)
 
 
 def as_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
@@ -38,7 +24,7 @@ def as_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: "" if value is None else plain(value) for key, value in row.items()})
+        writer.writerow({key: "" if value is None else spelled(value) for key, value in row.items()})
     return text.getvalue().rstrip("\n")
 
 
@@ -61,4 +47,4 @@ def _cell(value: Any) -> str:
         return f"{value.normalize():f}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return str(plain(value))
+    return str(spelled(value))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tradingbot_agents.domain.spelling import spelled
 from tradingbot_agents.domain.values import Leg, Side
 
 
@@ -56,7 +57,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     def fields(self) -> dict[str, Any]:
         """The event's own fields, JSON-able: decimals as strings, times ISO 8601."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
+        data: dict[str, Any] = spelled(self)
         return data
 
 

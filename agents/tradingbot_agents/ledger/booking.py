@@ -129,9 +129,10 @@ def with_hold(folio: Folio) -> Folio:
     late fill of another leg.
     """
     order, position = folio.order, folio.holding.position
-    remainders = folio.other_remainders
-    if order.leg.is_exit and order.state.is_live:
-        remainders += max(order.remaining, ZERO)
+    with localcontext(EXACT):
+        remainders = folio.other_remainders
+        if order.leg.is_exit and order.state.is_live:
+            remainders += max(order.remaining, ZERO)
     hold = min(remainders, max(position.amount, ZERO))
     return _with_position(folio, msgspec.structs.replace(position, exit_hold=hold))
 

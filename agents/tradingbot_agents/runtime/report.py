@@ -16,6 +16,7 @@ import msgspec
 
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.position import Position, PositionState
+from tradingbot_agents.domain.spelling import spelled
 from tradingbot_agents.domain.values import ZERO, floor_time, split_symbol
 from tradingbot_agents.ledger.port import Balance, EquityPoint, Invariant, Trade
 
@@ -268,17 +269,7 @@ def _ratio(part: Decimal, whole: Decimal) -> Decimal:
 
 def as_data(report: Report) -> Any:
     """JSON-able. Decimals are strings without an exponent: spreadsheets and people read them too."""
-    return _spelled(msgspec.to_builtins(report, builtin_types=(Decimal,)))
-
-
-def _spelled(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, dict):
-        return {key: _spelled(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelled(each) for each in value]
-    return value
+    return spelled(report)
 
 
 def to_json(report: Report) -> str:

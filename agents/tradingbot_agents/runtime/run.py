@@ -561,12 +561,16 @@ def _seed(given: int | None, data_dir: Path) -> int:
 @contextlib.contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
+    heard = [signal.SIGINT, signal.SIGTERM]
+    # A closed terminal stops the run as well, unless it was started with nohup, which ignores that.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    for each in heard:
         loop.add_signal_handler(each, stop.ask, each)
     try:
         yield
     finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in heard:
             loop.remove_signal_handler(each)
 
 

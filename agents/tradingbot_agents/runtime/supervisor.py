@@ -61,8 +61,9 @@ class AgentGaveUp(Exception):
     """An agent failed again and again. The ledger has all that happened: the same command goes on from there."""
 
     def __init__(self, agent: str, attempts: int, error: BaseException) -> None:
+        last = f"{type(error).__name__}: {error}".rstrip(".")
         super().__init__(
-            f"the {agent} failed {attempts + 1} times in a row, last with {type(error).__name__}: {error}. "
+            f"the {agent} failed {attempts + 1} times in a row, last with {last}. "
             "Nothing is lost: mend the cause and start the same command again"
         )
         self.agent = agent

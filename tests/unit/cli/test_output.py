@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-import pytest
-
-from tradingbot_agents.cli.output import as_csv, as_json, as_table, plain
+from tradingbot_agents.cli.output import as_csv, as_json, as_table
 
 
 class Colour(StrEnum):
@@ -28,30 +26,13 @@ ROW = {
 }
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (Decimal("1E+3"), "1000"),
-        (Decimal("1E-12"), "0.000000000001"),
-        (Decimal("0.00348360"), "0.00348360"),
-        (datetime(2024, 3, 1, tzinfo=UTC), "2024-03-01T00:00:00+00:00"),
-        (Colour.RED, "red"),
-        ({"a": (Decimal("1E+1"), None)}, {"a": ["10", None]}),
-        (7, 7),
-        (True, True),
-    ],
-)
-def test_plain(value: object, expected: object) -> None:
-    assert plain(value) == expected
-
-
 def test_json_has_decimals_as_strings_never_as_floats_or_with_exponents() -> None:
     (row,) = json.loads(as_json([ROW]))
     assert row == {
         "symbol": "BTC/USDT",
         "amount": "0.00348360",
         "fee": "0.00000006582",
-        "at": "2024-03-01T12:00:00.300000+00:00",
+        "at": "2024-03-01T12:00:00.300000Z",
         "state": "red",
         "stop": None,
     }

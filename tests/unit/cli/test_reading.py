@@ -246,7 +246,7 @@ def test_no_number_is_a_float_or_has_an_exponent(capsys: pytest.CaptureFixture[s
 def test_fills_as_csv(capsys: pytest.CaptureFixture[str], data: str) -> None:
     assert printed(capsys, data, "fills", "--output", "csv", "--limit", "1") == (
         "at,symbol,side,amount,price,cost,fee,fee_asset,client_order_id,exchange_trade_id\n"
-        "2024-03-21T22:15:00.300000+00:00,SHIB/USDT,buy,1000000,0.00000812,8.12000000,1000,SHIB,tbentry,4\n"
+        "2024-03-21T22:15:00.300000Z,SHIB/USDT,buy,1000000,0.00000812,8.12000000,1000,SHIB,tbentry,4\n"
     )
 
 
