@@ -221,25 +221,26 @@ def print_report(rates: dict[str, list[float]], sync: float) -> None:
     print(f"reserve_many({BATCH}): {statistics.median(many):,.0f} a second, goal 10,000")
 
 
-async def run(rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="tb-") as name:
-        folder = Path(name)
-        # The server is another user when we are root.
-        folder.chmod(0o755)
-        server = EmbeddedPostgres(folder)
-        dsn = await server.start()
-        try:
-            await migrate(dsn)
-            sync = sync_time(folder)
-            print_report(await measure(dsn, rounds), sync)
-        finally:
-            await server.stop()
+async def run(folder: Path, rounds: int) -> None:
+    server = EmbeddedPostgres(folder)
+    dsn = await server.start()
+    try:
+        await migrate(dsn)
+        sync = sync_time(folder)
+        print_report(await measure(dsn, rounds), sync)
+    finally:
+        await server.stop()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default 7)")
-    asyncio.run(run(parser.parse_args().rounds))
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory(prefix="tradingbot-benchmark-") as name:
+        folder = Path(name)
+        # The server is another user when we are root.
+        folder.chmod(0o755)
+        asyncio.run(run(folder, rounds))
 
 
 if __name__ == "__main__":

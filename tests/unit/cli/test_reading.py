@@ -20,6 +20,7 @@ from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.orders import Order, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
+from tradingbot_agents.domain.spelling import spelled
 from tradingbot_agents.domain.values import BotState, Leg, OrderType, Side, TimeInForce
 from tradingbot_agents.ledger.datadir import DataDir
 from tradingbot_agents.ledger.migrate import required_version
@@ -193,7 +194,7 @@ def test_status_as_json(capsys: pytest.CaptureFixture[str], data: str, books: Bo
     books.held = Hold(state=BotState.PAUSED, reason="a look", by="command", at=AT)
     status = json.loads(printed(capsys, data, "status", "--output", "json"))
     assert status["bot"] == "majors"
-    assert status["hold"] == {"state": "Paused", "reason": "a look", "by": "command", "at": AT.isoformat()}
+    assert status["hold"] == {"state": "Paused", "reason": "a look", "by": "command", "at": spelled(AT)}
     assert status["equity"] == {"at": AT.isoformat(), "value": "1084.5449"}
     assert status["balances"] == [
         {"asset": "USDT", "total": "84.54", "reserved": "67.63", "outside_holds": "0", "available": "16.91"}
