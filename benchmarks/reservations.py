@@ -33,6 +33,7 @@ import msgspec
 from tradingbot_agents.domain import ids
 from tradingbot_agents.domain.messages import OrderApproved
 from tradingbot_agents.domain.values import Leg, Mode, OrderType, Side
+from tradingbot_agents.ledger.database import SESSION
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
 from tradingbot_agents.ledger.port import AccountKey, EntryProposal, Epoch, Outcome, Role
@@ -178,7 +179,7 @@ def sync_time(folder: Path) -> float:
 async def measure(dsn: str, rounds: int) -> dict[str, list[float]]:
     """Reservations a second, of each way and round."""
     ledger = await PostgresLedger.connect(dsn, ACCOUNT, BOT)
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, server_settings=SESSION)
     try:
         await connection.execute(FLOOR)
         await ledger.open_account({"USDT": Decimal(10**12)}, (), NOW, quote="USDT")

@@ -195,7 +195,7 @@ def test_status_as_json(capsys: pytest.CaptureFixture[str], data: str, books: Bo
     status = json.loads(printed(capsys, data, "status", "--output", "json"))
     assert status["bot"] == "majors"
     assert status["hold"] == {"state": "Paused", "reason": "a look", "by": "command", "at": spelled(AT)}
-    assert status["equity"] == {"at": AT.isoformat(), "value": "1084.5449"}
+    assert status["equity"] == {"at": spelled(AT), "value": "1084.5449"}
     assert status["balances"] == [
         {"asset": "USDT", "total": "84.54", "reserved": "67.63", "outside_holds": "0", "available": "16.91"}
     ]

@@ -5,6 +5,9 @@
 -- positions may follow in any order. Statements that read after that lock must be statements of their own: their
 -- snapshot is taken when they begin, and only then it shows what the one before has committed.
 --
+-- Unique indexes begin with the column that alone finds a row. One that began with the account would look as good to
+-- the planner as the index that is meant, as long as the tables are empty, and the plan would stay.
+--
 -- `orders`, `decisions`, `fills`, `entries` and `outbox` have no foreign keys: each would cost the reservation a
 -- further lookup and lock. They are written by the ledger alone, and its invariants compare them.
 -- depends:
@@ -82,7 +85,7 @@ CREATE TABLE entries (
     kind entry_kind NOT NULL,
     cause text NOT NULL,
     at timestamptz NOT NULL,
-    UNIQUE (account, cause, kind, asset)
+    UNIQUE (cause, kind, asset, account)
 );
 
 -- Numbers orders and decisions in one order.
@@ -105,7 +108,7 @@ CREATE TABLE decisions (
     available_after finite,
     correlation_id text NOT NULL,
     at timestamptz NOT NULL,
-    UNIQUE (bot, intent_id)
+    UNIQUE (intent_id, bot)
 );
 
 CREATE INDEX decisions_refused ON decisions (bot, reason) WHERE reason IS NOT NULL;
@@ -146,7 +149,7 @@ CREATE TABLE orders (
     reserve_drawn not_negative,
     confidence finite,
     available_after finite,
-    UNIQUE (account, client_order_id),
+    UNIQUE (client_order_id, account),
     CONSTRAINT finished_when_final CHECK (
         (finished_at IS NULL) = (state IN ('approved', 'submitting', 'open', 'cancelling', 'unresolved'))
     )
@@ -155,7 +158,7 @@ CREATE TABLE orders (
 -- Not by state: so that only an order's end touches this index.
 CREATE INDEX orders_unfinished ON orders (account, bot) WHERE finished_at IS NULL;
 
-CREATE UNIQUE INDEX orders_of_intents ON orders (bot, cause) WHERE leg = 'entry';
+CREATE UNIQUE INDEX orders_of_intents ON orders (cause, bot) WHERE leg = 'entry';
 
 CREATE TABLE fills (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -171,7 +174,7 @@ CREATE TABLE fills (
     fee_asset text,
     fee_amount finite,
     fee_quote_value finite,
-    UNIQUE (account, symbol, exchange_trade_id),
+    UNIQUE (exchange_trade_id, symbol, account),
     CHECK ((fee_asset IS NULL) = (fee_amount IS NULL))
 );
 
@@ -218,11 +221,11 @@ CREATE TABLE trades (
     fees finite NOT NULL,
     leg leg NOT NULL CHECK (leg <> 'entry'),
     indicators text[] NOT NULL,
-    UNIQUE (bot, trade_id)
+    UNIQUE (trade_id, bot)
 );
 
 CREATE INDEX trades_closed ON trades (bot, closed_at, number);
-CREATE INDEX trades_by_entry ON trades (bot, entry_order);
+CREATE INDEX trades_by_entry ON trades (entry_order, bot);
 
 CREATE TABLE indicator_performance (
     bot integer NOT NULL,
@@ -248,7 +251,7 @@ CREATE TABLE events (
     severity text NOT NULL,
     at timestamptz NOT NULL,
     fields jsonb NOT NULL,
-    UNIQUE (bot, digest)
+    UNIQUE (digest, bot)
 );
 
 CREATE TABLE equity_points (

@@ -42,11 +42,7 @@ CREATE FUNCTION reserve(
     _account integer, _bot integer, _role text, _epoch bigint, asked json,
     OUT news boolean[], OUT reasons text[], OUT details text[], OUT availables numeric[]
 )
-LANGUAGE plpgsql
--- The planner finds plans made for one batch a little cheaper, and would plan anew in every call for longer than the
--- call takes.
-SET plan_cache_mode = force_generic_plan
-AS $body$
+LANGUAGE plpgsql AS $body$
 DECLARE
     proposals proposal[] := ARRAY(SELECT r FROM json_populate_recordset(NULL::proposal, asked) AS r);
     p proposal;
@@ -76,7 +72,7 @@ BEGIN
         ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
         ARRAY(SELECT symbol FROM orders
             WHERE account = _account AND bot = _bot AND finished_at IS NULL AND leg = 'entry'),
-        -- Scalar subqueries are looked up by index, one by one; a join might scan what was never analysed.
+        -- Scalar subqueries are looked up by index, one by one; a join would scan everything that was ever decided.
         ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r
             WHERE (SELECT true FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry')
                 OR (SELECT true FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id)),
@@ -193,7 +189,7 @@ BEGIN
                 WHERE NOT EXISTS (
                     SELECT FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry'
                 )
-            ON CONFLICT (bot, intent_id) DO NOTHING;
+            ON CONFLICT (intent_id, bot) DO NOTHING;
         news := news || FOUND;
     END LOOP;
 END
@@ -268,6 +264,6 @@ BEGIN
             FROM json_to_recordset(_events) AS e (
                 digest text, name text, severity text, at timestamptz, fields jsonb
             )
-        ON CONFLICT (bot, digest) DO NOTHING;
+        ON CONFLICT (digest, bot) DO NOTHING;
 END
 $body$;
