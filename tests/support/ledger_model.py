@@ -68,6 +68,12 @@ def total_of(amounts: Iterable[Decimal]) -> Decimal:
         return sum(amounts, ZERO)
 
 
+def plain(amount: Decimal) -> str:
+    """Without zeros at the end."""
+    with localcontext(EXACT):
+        return f"{amount.normalize():f}"
+
+
 class ModelBot:
     def __init__(self) -> None:
         self.epochs = {Role.RISK: 0, Role.EXECUTION: 0}
@@ -77,6 +83,8 @@ class ModelBot:
         """Their ``exit_hold`` is not kept up: see ``ModelAccount.exit_hold``."""
         self.bought: dict[str, tuple[Decimal, Decimal]] = {}
         """Of the round trip in progress: amount and cost."""
+        self.last_orders: dict[str, str] = {}
+        """Of each symbol: whose fill was the last to change the position."""
         self.trades: list[Trade] = []
         self.entry_orders: list[str | None] = []
         """Of each trade."""
@@ -292,7 +300,7 @@ class LedgerModel:
         if most is not None and len(busy) >= most:
             return Reason.MAX_OPEN_POSITIONS, f"{len(busy)} of at most {most} positions are open"
         if proposal.reserve_amount > available:
-            asked, left = (f"{amount.normalize():f}" for amount in (proposal.reserve_amount, available))
+            asked, left = plain(proposal.reserve_amount), plain(available)
             detail = f"{asked} {proposal.reserve_asset} are needed, {left} are available"
             return Reason.INSUFFICIENT_AVAILABLE_BALANCE, detail
         return None, ""
@@ -471,7 +479,7 @@ class LedgerModel:
         return order
 
     def report(self, order: Order, at: datetime, trade: Trade | None, *, dust: bool = False) -> ExecutionReport:
-        parts = (order.client_order_id, order.state.value, f"{order.filled.normalize():f}")
+        parts = (order.client_order_id, order.state.value, plain(order.filled))
         if dust:
             assert trade is not None
             parts = (order.client_order_id, trade.trade_id, "dust")
@@ -538,6 +546,7 @@ class LedgerModel:
             order = replace(order, filled=order.filled + fill.amount, cost=order.cost + fill.price * fill.amount)
             account.orders[client_order_id] = order
             self.move_position(order, fill)
+            account.bots[order.bot].last_orders[order.symbol] = client_order_id
         if ends:
             assert final is not None
             order = replace(order, state=final, finished_at=at, reason=reason)
@@ -661,9 +670,9 @@ class LedgerModel:
         if not position.is_held:
             return None
         trade = self.finish(self.name, position, PositionState.DUST, at, leg)
-        orders = [order for order in self.account.orders.values() if (order.bot, order.symbol) == (self.name, symbol)]
-        if orders:
-            self.post(self.name, Role.EXECUTION, self.report(orders[-1], at, trade, dust=True))
+        if symbol in self.bot.last_orders:
+            last = self.account.orders[self.bot.last_orders[symbol]]
+            self.post(self.name, Role.EXECUTION, self.report(last, at, trade, dust=True))
         return trade
 
     async def watch(self, epoch: Epoch, symbol: str, high_water: Decimal, stop_price: Decimal | None) -> None:

@@ -42,6 +42,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """Base currency that the round trip received, a fee in base taken off."""
     bought_cost: Decimal = ZERO
     """What that was paid, fees included."""
+    last_order: str | None = None
+    """The order whose fill was the last to change it."""
     indicators: tuple[str, ...] = ()
     """Of the entry that opened it."""
 
@@ -79,7 +81,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
             trade_realised=ZERO,
             trade_fees=ZERO,
         )
-        return Holding(position=position)
+        return Holding(position=position, last_order=self.last_order)
 
 
 class Folio(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +159,9 @@ def book(
             folio = advance(folio, FINAL_EVENTS[final], at, reason)
         elif fills:
             folio = advance(folio, OrderEvent.FILL, at)
+        if fills:
+            told = msgspec.structs.replace(folio.holding, last_order=folio.order.client_order_id)
+            folio = msgspec.structs.replace(folio, holding=told)
         holding = folio.holding
         if not (folio.order.leg.is_exit and holding.position.is_held and holding.position.amount <= ZERO):
             return folio, None
@@ -256,11 +261,12 @@ def report(order: Order, at: datetime, trade: Trade | None) -> ExecutionReport:
 
 
 def dust_report(order: Order, at: datetime, trade: Trade) -> ExecutionReport:
-    """Tells that ``trade`` ended though something is left, by the last order of its position."""
+    """Tells that ``trade`` ended though something is left, by the last order that changed its position."""
     told = report(order, at, trade)
     return msgspec.structs.replace(told, id="report." + ids.digest(order.client_order_id, trade.trade_id, "dust"))
 
 
 def _plain(value: Decimal) -> str:
     """0.50 and 0.5 are the same amount, and must give the same id."""
-    return f"{value.normalize():f}"
+    with localcontext(EXACT):
+        return f"{value.normalize():f}"

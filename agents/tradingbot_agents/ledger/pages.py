@@ -40,7 +40,7 @@ SELECT {rows.POSITION_COLUMNS},
 FROM positions p WHERE p.bot = $2 AND p.symbol = $3
 """
 
-_HOLDING_FIELDS = (*Position.__struct_fields__, "bought", "bought_cost")
+_HOLDING_FIELDS = (*Position.__struct_fields__, "bought", "bought_cost", "last_order")
 
 _SAVE_HOLDING = (
     f"INSERT INTO positions (bot, {', '.join(_HOLDING_FIELDS)})"
@@ -120,6 +120,7 @@ async def load_holding(connection: Connection, account: int, bot: int, symbol: s
         position=rows.position(row),
         bought=row["bought"],
         bought_cost=row["bought_cost"],
+        last_order=row["last_order"],
         indicators=tuple(row["trade_indicators"] or ()),
     )
 
@@ -164,7 +165,7 @@ async def save(
 
 async def save_holding(connection: Connection, bot: int, holding: Holding) -> None:
     values = msgspec.structs.astuple(holding.position)
-    await connection.execute(_SAVE_HOLDING, bot, *values, holding.bought, holding.bought_cost)
+    await connection.execute(_SAVE_HOLDING, bot, *values, holding.bought, holding.bought_cost, holding.last_order)
 
 
 async def move(connection: Connection, account: int, moves: Mapping[str, tuple[Decimal, Decimal]]) -> list[Balance]:

@@ -481,17 +481,10 @@ class PostgresLedger(LedgerReader):
             trade = before.finished(at, leg)
             await pages.save_holding(connection, self._bot, before.closed(PositionState.DUST))
             await pages.write_trade(connection, self._bot, before.position.entry_order, trade)
-            last = await connection.fetchrow(
-                f"SELECT {rows.ORDER_COLUMNS} FROM orders o JOIN bots b ON b.id = o.bot"
-                " WHERE o.account = $1 AND o.bot = $2 AND o.symbol = $3 ORDER BY o.number DESC LIMIT 1",
-                self._account,
-                self._bot,
-                symbol,
-            )
-            if last is not None:
-                await pages.post(
-                    connection, self._bot, Role.EXECUTION, booking.dust_report(rows.order(last), at, trade)
-                )
+            if before.last_order is not None:
+                bot, folio, _, _ = await pages.load_folio(connection, self._account, before.last_order)
+                told = booking.dust_report(folio.order, at, trade)
+                await pages.post(connection, bot, Role.EXECUTION, told)
             return trade
 
         await self._identify()

@@ -138,7 +138,7 @@ class LedgerReader:
         await self._identify()
         found = await self._database.fetch(
             f"SELECT {rows.RESERVATION_COLUMNS} FROM orders o"
-            " WHERE o.account = $1 AND o.finished_at IS NULL AND o.leg = 'entry' ORDER BY o.number",
+            " WHERE o.account = $1 AND o.finished_at IS NULL AND o.side = 'buy' ORDER BY o.number",
             self._account,
         )
         return [reservation for row in found if (reservation := rows.reservation(row)) is not None]

@@ -22,7 +22,7 @@ ORDER_COLUMNS = (
 RESERVATION_COLUMNS = "o.client_order_id, o.reserve_asset, o.reserve_amount, o.reserve_drawn, o.finished_at"
 POSITION_COLUMNS = (
     "symbol, state, amount, cost, exit_hold, trade_id, entry_order, opened_at, stop_price, target_price, high_water,"
-    " closing_reason, exit_attempts, realised, fees, trade_realised, trade_fees, bought, bought_cost"
+    " closing_reason, exit_attempts, realised, fees, trade_realised, trade_fees, bought, bought_cost, last_order"
 )
 # Takes account and bot as $1 and $2.
 DECISIONS = """

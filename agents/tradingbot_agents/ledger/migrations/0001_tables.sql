@@ -200,6 +200,7 @@ CREATE TABLE positions (
     trade_fees finite NOT NULL,
     bought finite NOT NULL,
     bought_cost finite NOT NULL,
+    last_order text,
     adopted not_negative NOT NULL DEFAULT 0,
     PRIMARY KEY (bot, symbol),
     CHECK (exit_hold <= greatest(amount, 0)),

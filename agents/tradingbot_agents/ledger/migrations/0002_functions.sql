@@ -70,8 +70,9 @@ BEGIN
         CASE _role WHEN 'risk' THEN risk_epoch ELSE execution_epoch END,
         CASE WHEN hold_state <> 'Running' THEN format('%s by %s: %s', hold_state, hold_by, hold_reason) END,
         ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
+        -- Not by its leg: the index of intents, which is of all entries ever, would be tempting while it is empty.
         ARRAY(SELECT symbol FROM orders
-            WHERE account = _account AND bot = _bot AND finished_at IS NULL AND leg = 'entry'),
+            WHERE account = _account AND bot = _bot AND finished_at IS NULL AND side = 'buy'),
         -- Scalar subqueries are looked up by index, one by one; a join would scan everything that was ever decided.
         ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r
             WHERE (SELECT true FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry')
