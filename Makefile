@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test check format benchmarks reference clean clean-data
+.PHONY: help run test check format benchmarks reference golden clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ benchmarks: $(STAMP) ## The programs behind docs/performance.md
 
 reference: $(STAMP)  ## Generate docs/reference from the types
 	@$(BIN)/python scripts/generate_reference.py
+
+golden: $(STAMP)     ## Write the golden reports anew: only with a reason, which goes into the commit
+	@TRADINGBOT_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/integration/test_golden.py -k golden_replay
 
 clean-data:      ## Forget what the quick start wrote
 	@rm -rf .tradingbot

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support.ledger import ACCOUNT, BOT, NOW, connect, entry, exit_leg, fill, opened
+from support.ledger import ACCOUNT, BOT, NOW, connect, entry, exit_leg, exit_request, fill, opened, refusal, sale
 from support.postgres import FAST
 from tradingbot_agents.domain.events import OrderUnresolved
 from tradingbot_agents.domain.messages import Message
@@ -398,3 +398,61 @@ async def test_a_cancelled_call_leaves_the_ledger_usable(ledger_dsn: str) -> Non
     assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
     assert await violations(ledger) == {}
     await ledger.close()
+
+
+# --- plans
+
+
+async def test_no_call_of_a_trade_reads_the_history(ledger_dsn: str) -> None:
+    """Plans that were made while the tables were empty must do when they are not, before anybody analyses them."""
+    ledger, risk, execution = await opened(ledger_dsn)
+
+    async def trade(name: str) -> None:
+        symbol, order, leg = f"{name.upper()}/USDT", f"entry-{name}", f"exit-{name}"
+        await ledger.reserve(risk, entry(name, symbol, budget="2"))
+        await ledger.refuse(risk, [refusal(f"{name}-refused", symbol)])
+        await ledger.claim(execution, order, NOW)
+        await ledger.acknowledge(execution, order, f"x-{name}")
+        await ledger.book(order, [fill(order, f"t-{name}", "1", "1", symbol=symbol)], OrderState.FILLED, NOW)
+        await ledger.request_exit(risk, exit_request(f"sell-{name}", symbol))
+        await ledger.submit_leg(execution, exit_leg(leg, "0.9", symbol=symbol))
+        await ledger.book(leg, [sale(leg, f"s-{name}", "0.9", "1", symbol=symbol)], OrderState.FILLED, NOW)
+        await ledger.mark_dust(execution, symbol, Leg.EXIT, NOW)
+        await ledger.orders_to_send()
+        await ledger.live_orders()
+        await ledger.trades(NOW + timedelta(days=1))
+
+    for number in range(7):
+        await trade(f"a{number}")
+    connection = await asyncpg.connect(ledger_dsn)
+    await connection.execute(
+        """
+        INSERT INTO orders (account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, state,
+            cause, attempt, correlation_id, created_at, finished_at, reserve_asset, reserve_amount, reserve_drawn)
+        SELECT 1, 1, 'old-' || n, 'B' || n % 50 || '/USDT', 'buy', 'entry', 'limit', 'ioc', 1, 'denied', 'old-' || n,
+            0, 'c', now(), now(), 'USDT', 1, 0 FROM generate_series(1, 4000) n;
+        INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence, correlation_id, at)
+        SELECT 1, 'refused-' || n, 'B/USDT', 'buy', 'no_edge', '', 1, 'c', now() FROM generate_series(1, 4000) n;
+        INSERT INTO fills (account, bot, symbol, exchange_trade_id, client_order_id, side, price, amount, at)
+        SELECT 1, 1, 'B/USDT', n, 'old-' || n, 'buy', 1, 1, now() FROM generate_series(1, 4000) n;
+        INSERT INTO entries (account, asset, amount, kind, cause, at)
+        SELECT 1, 'B', 1, 'fill', 'B/USDT:' || n, now() FROM generate_series(1, 4000) n;
+        INSERT INTO trades (bot, trade_id, symbol, entry_order, opened_at, closed_at, bought, cost, profit, fees, leg,
+            indicators)
+        SELECT 1, 'old-' || n, 'B/USDT', 'old-' || n, $1, $1, 1, 1, 0, 0, 'exit', '{}'
+        FROM generate_series(1, 4000) n;
+        """.replace("$1", f"'{NOW.isoformat()}'")
+    )
+    read = (
+        "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::bigint"
+        " + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)::bigint"
+    )
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    before = await connection.fetchval(read)
+    for number in range(7):
+        await trade(f"b{number}")
+    # A session tells of its reads when it ends, also of those before.
+    await ledger.close()
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    assert await connection.fetchval(read) - before < 4000
+    await connection.close()

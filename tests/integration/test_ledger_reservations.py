@@ -292,7 +292,7 @@ async def test_an_order_id_that_another_intent_has(ledger_dsn: str) -> None:
     clash = type(clash)(
         **{name: getattr(clash, name) for name in clash.__struct_fields__} | {"client_order_id": "entry-btc"}
     )
-    with pytest.raises(LedgerError, match="orders_account_client_order_id_key"):
+    with pytest.raises(LedgerError, match="orders_client_order_id_account_key"):
         await ledger.reserve(risk, clash)
     assert (await ledger.balances())["USDT"].reserved == 1
     assert await ledger.decision("intent-eth") is None

@@ -152,9 +152,7 @@ class Database:
                     await self._recover()
                 await self._pool.expire_connections()
             except asyncpg.IntegrityConstraintViolationError as error:
-                raise LedgerError(
-                    f"the ledger refuses what would break its rules: {error} {error.detail or ''}"
-                ) from error
+                raise LedgerError(f"the ledger refuses what would break its rules: {error}") from error
             except asyncpg.PostgresError as error:
                 if error.sqlstate == _FENCED and epoch is not None:
                     raise Fenced(epoch, int(str(error))) from None
