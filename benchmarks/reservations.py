@@ -192,14 +192,13 @@ async def measure(dsn: str, rounds: int) -> dict[str, list[float]]:
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 1):
-            taken = dict.fromkeys(ways, 0.0)
-            for _ in range(BATCHES_A_ROUND):
-                for name, way in ways.items():
-                    taken[name] += await way([proposal(symbol) for symbol in SYMBOLS])
+            for name, way in ways.items():
+                seconds = 0.0
+                for _ in range(BATCHES_A_ROUND):
+                    seconds += await way([proposal(symbol) for symbol in SYMBOLS])
                     await contest.end_orders()
-            # The first round warms up.
-            if number:
-                for name, seconds in taken.items():
+                # The first round warms up.
+                if number:
                     rates[name].append(BATCHES_A_ROUND * BATCH / seconds)
         return rates
     finally:

@@ -249,7 +249,7 @@ async def test_holdings_at_the_start_are_adopted_or_set_aside(ledger_dsn: str) -
     ledger = await connect(ledger_dsn)
     opening = {"USDT": D(100), "BTC": D("0.5"), "DOGE": D(7)}
     too_much = [
-        Adoption(symbol="BTC/USDT", amount=D("0.4"), price=D(100000)),
+        Adoption(symbol="BTC/USDT", amount=D("0.4"), price=D(100000), stop_price=D(95000), target_price=D(120000)),
         Adoption(symbol="BTC/EUR", amount=D("0.2"), price=D(90000)),
     ]
     with pytest.raises(LedgerError, match=r"0\.6 BTC is to be adopted, the account has 0\.5: adopt less"):
@@ -265,6 +265,7 @@ async def test_holdings_at_the_start_are_adopted_or_set_aside(ledger_dsn: str) -
     position = (await ledger.positions())["BTC/USDT"]
     assert (position.state, position.amount, position.average_cost) == (PositionState.OPEN, D("0.4"), D(100000))
     assert (position.entry_order, position.opened_at) == (None, NOW)
+    assert (position.stop_price, position.target_price) == (95000, 120000)
     await assert_sound(ledger)
     await ledger.submit_leg(execution, exit_leg("exit", "0.4"))
     booking = await ledger.book("exit", [sale("exit", "t1", "0.4", "110000")], S.FILLED, LATER)

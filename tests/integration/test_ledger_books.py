@@ -175,6 +175,24 @@ async def test_the_equity_curve(ledger_dsn: str) -> None:
     await ledger.close()
 
 
+async def test_the_equity_is_measured_without_what_was_set_aside(ledger_dsn: str) -> None:
+    ledger = await connect(ledger_dsn)
+    await ledger.open_account({"USDT": D("84.54"), "BTC": D(1)}, (), NOW, quote="USDT")
+    risk, execution = await ledger.raise_epoch(Role.RISK, NOW), await ledger.raise_epoch(Role.EXECUTION, NOW)
+    # Nobody asks for the price of what nobody has bought.
+    balances, equity = await ledger.measure_equity(NOW, "USDT", {"BTC": None})
+    assert (balances["BTC"].total, balances["BTC"].set_aside, balances["BTC"].own) == (1, 1, 0)
+    assert equity == D("84.54")
+    await ledger.reserve(risk, entry("btc"))
+    await ledger.claim(execution, "entry-btc", NOW)
+    booking = await ledger.book("entry-btc", [fill("entry-btc", "t1")], OrderState.FILLED, NOW)
+    balances, equity = await ledger.measure_equity(NOW, "USDT", {"BTC": D(130000)})
+    assert balances["BTC"].own == booking.position.amount > 0
+    assert equity == balances["USDT"].total + booking.position.amount * 130000
+    assert balances == await ledger.balances()
+    await ledger.close()
+
+
 async def test_the_equity_is_measured_without_what_came_from_outside(ledger_dsn: str) -> None:
     ledger, risk, execution = await opened(ledger_dsn)
     await ledger.book_outside_movement("USDT", D(100), "deposit", NOW)
@@ -189,7 +207,7 @@ async def test_the_equity_is_measured_without_what_came_from_outside(ledger_dsn:
     assert (await ledger.measure_equity(later, "USDT", {"BTC": None}))[1] is None
     _, equity = await ledger.measure_equity(later, "USDT", {"BTC": D(130000)})
     assert equity == D("84.54") - D("66.8561575") + D("71.5")
-    assert await ledger.equity() == [EquityPoint(NOW, D("84.54")), EquityPoint(later, equity)]
+    assert await ledger.equity() == [EquityPoint(NOW, D("84.54"), D(100)), EquityPoint(later, equity, D(100))]
     await ledger.close()
 
 

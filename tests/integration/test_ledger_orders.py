@@ -35,7 +35,6 @@ EVENTS: dict[OrderEvent, Call] = {
     E.FILL: lambda ledger, epoch, name: ledger.book(name, [small_fill(name)], None, LATER),
     E.COMPLETE: lambda ledger, epoch, name: ledger.book(name, [small_fill(name)], S.FILLED, LATER),
     E.REQUEST_CANCEL: lambda ledger, epoch, name: ledger.request_cancel(epoch, name, LATER),
-    E.REFUSE_CANCEL: lambda ledger, epoch, name: ledger.refuse_cancel(epoch, name),
     E.END_CANCELLED: lambda ledger, epoch, name: ledger.book(name, [], S.CANCELLED, LATER, "expired"),
     E.NOT_FOUND: lambda ledger, epoch, name: ledger.not_found(epoch, name, LATER),
 }
@@ -57,7 +56,6 @@ ANSWERED = {
     (S.DENIED, E.DENY),
     (S.UNRESOLVED, E.LOSE_CONTACT),
     (S.CANCELLING, E.REQUEST_CANCEL),
-    (S.OPEN, E.REFUSE_CANCEL),
     (S.NOT_FOUND, E.NOT_FOUND),
 }
 """Was done before: the call is answered with the order as it is."""
@@ -267,15 +265,25 @@ async def test_a_sell_intent_closes_the_position_once(ledger_dsn: str) -> None:
     ledger, risk, _ = await held_position(ledger_dsn)
     await ledger.mark_published([row.number for row in await ledger.unpublished(Role.RISK)])
     decision = await ledger.request_exit(risk, exit_request("intent-sell"))
-    assert (decision.reason, decision.new) == (None, True)
+    assert (decision.reason, decision.detail, decision.new) == (None, "exit of intent-sell", True)
     position = (await ledger.positions())["BTC/USDT"]
-    assert (position.state.value, position.closing_reason) == ("closing", "exit of intent-sell")
+    assert (position.state.value, position.closing_reason) == ("closing", "exit")
     again = await ledger.request_exit(risk, exit_request("intent-sell"))
     assert (again.outcome, again.new) == (decision.outcome, False)
     assert len(await ledger.unpublished(Role.RISK)) == 1
-    # Another intent finds it closing, for the first reason.
-    assert (await ledger.request_exit(risk, exit_request("intent-sell-2"))).new
-    assert (await ledger.positions())["BTC/USDT"].closing_reason == "exit of intent-sell"
+    # Another intent finds it closing, by the first one's leg.
+    assert (await ledger.request_exit(risk, exit_request("intent-sell-2", leg=Leg.FLATTEN))).new
+    assert (await ledger.positions())["BTC/USDT"].closing_reason == "exit"
+    await ledger.close()
+
+
+async def test_an_entry_is_no_exit(ledger_dsn: str) -> None:
+    ledger, risk, execution = await held_position(ledger_dsn)
+    with pytest.raises(ValueError, match="entry"):
+        await ledger.request_exit(risk, exit_request("intent-sell", leg=Leg.ENTRY))
+    with pytest.raises(ValueError, match="entry"):
+        await ledger.submit_leg(execution, exit_leg("sell", leg=Leg.ENTRY))
+    assert (await ledger.positions())["BTC/USDT"].state.value == "open"
     await ledger.close()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,8 @@ def test_a_stop_is_said_in_words(shop: Workshop) -> None:
     assert stopped.out.rstrip().endswith(
         "Stopped; what was in flight is finished. The same command goes on from here."
     )
+    left = r"^Left: \d+ open positions?, \d+ stops? resting on the exchange, [\d,]+ candles?\.$"
+    assert re.search(left, stopped.out, re.MULTILINE)
 
 
 def test_a_second_interrupt_ends_it_at_once(shop: Workshop, undisturbed: Json) -> None:

@@ -96,6 +96,7 @@ async def state_of(ledger: Ledger) -> dict[str, Any]:
         "reservations": await ledger.reservations(),
         "fills": await ledger.fills(),
         "trades": await ledger.trades(),
+        "last_trades": await ledger.trades(limit=2),
         "decisions": await ledger.decisions(),
         "refusals": await ledger.refusals(),
         "performance": await ledger.performance(),
@@ -191,7 +192,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(adopt=st.booleans())
     def open(self, adopt: bool) -> None:
         opening = {"USDT": Decimal("84.54"), "ETH": Decimal("1.5"), "DOGE": Decimal(7)}
-        adoptions = [Adoption(symbol="ETH/USDT", amount=Decimal("0.4"), price=Decimal(3000))] if adopt else []
+        held = Adoption(
+            symbol="ETH/USDT", amount=Decimal("0.4"), price=Decimal(3000), stop_price=Decimal(2850), target_price=None
+        )
+        adoptions = [held] if adopt else []
         for bot in BOTS:
             self.both(bot, lambda ledger: ledger.open_account(opening, adoptions, NOW, quote="USDT"))
             for role in Role:
@@ -266,7 +270,6 @@ class LedgerMachine(RuleBasedStateMachine):
                 "acknowledge",
                 "acknowledge other",
                 "cancel",
-                "refuse cancel",
                 "lose",
                 "deny",
                 "not found",
@@ -283,7 +286,6 @@ class LedgerMachine(RuleBasedStateMachine):
             "acknowledge": lambda ledger: ledger.acknowledge(epoch, name, f"x-{name}"),
             "acknowledge other": lambda ledger: ledger.acknowledge(epoch, name, f"y-{name}"),
             "cancel": lambda ledger: ledger.request_cancel(epoch, name, at),
-            "refuse cancel": lambda ledger: ledger.refuse_cancel(epoch, name),
             "lose": lambda ledger: ledger.lose_contact(epoch, name, "timeout", at),
             "deny": lambda ledger: ledger.deny(epoch, name, "paused", at),
             "not found": lambda ledger: ledger.not_found(epoch, name, at),

@@ -96,7 +96,7 @@ def test_an_entry_is_covered_and_can_be_sold_again(
 
     worst_exit = entry.stop_price * (ONE - settings.worst_price_slippage)
     assert rules.exit_problem(entry.amount, worst_exit) is None
-    left = rules.floor_amount(rules.received_base(entry.amount))
+    left = rules.received_base(entry.amount)
     assert left > 0
     assert not rules.is_dust(left, rules.price.floor(worst_exit))
 

@@ -169,7 +169,7 @@ class Rig:
             await self.drain()
         return name
 
-    async def ask_exit(self, symbol: str = SYMBOL, *, announce: bool = True) -> Decision:
+    async def ask_exit(self, symbol: str = SYMBOL, *, announce: bool = True, reason: str = "consensus") -> Decision:
         """Risk approves a SELL of the strategy."""
         self._numbers += 1
         intent_id = f"intent-{self._numbers}"
@@ -177,7 +177,7 @@ class Rig:
             cause=intent_id,
             symbol=symbol,
             leg=Leg.EXIT,
-            reason="consensus",
+            reason=reason,
             confidence=D("0.8"),
             correlation_id=f"candle-{self._numbers}",
             at=self.clock.now(),

@@ -37,6 +37,7 @@ ZERO = Decimal(0)
 class FakeLedger:
     def __init__(self, **totals: str) -> None:
         self.totals = {asset: Decimal(total) for asset, total in totals.items()}
+        self.set_aside: dict[str, Decimal] = {}
         self.reserved: dict[str, Decimal] = {}
         self.decided: dict[str, Decision] = {}
         self.proposals: list[EntryProposal] = []
@@ -95,7 +96,7 @@ class FakeLedger:
             side=Side.SELL,
             outcome=Outcome.APPROVED if has_position else Outcome.REJECTED,
             reason=None if has_position else Reason.INSUFFICIENT_BASE_BALANCE,
-            detail="" if has_position else f"this bot holds no {request.symbol}",
+            detail=request.reason if has_position else f"this bot holds no {request.symbol}",
             confidence=request.confidence,
             client_order_id=None,
             reserved=None,
@@ -125,13 +126,20 @@ class FakeLedger:
     async def balances(self) -> dict[str, Balance]:
         self._asked("balances")
         return {
-            asset: Balance(asset=asset, total=total, reserved=self.reserved.get(asset, ZERO), outside_holds=ZERO)
+            asset: Balance(
+                asset=asset,
+                total=total,
+                reserved=self.reserved.get(asset, ZERO),
+                outside_holds=self.set_aside.get(asset, ZERO),
+                set_aside=self.set_aside.get(asset, ZERO),
+            )
             for asset, total in self.totals.items()
         }
 
-    async def trades(self, since: datetime | None = None) -> list[Trade]:
-        self._asked("trades")
-        return [trade for trade in self.finished if since is None or trade.closed_at >= since]
+    async def trades(self, since: datetime | None = None, limit: int | None = None) -> list[Trade]:
+        self._asked("trades" if limit is None else f"trades(limit={limit})")
+        found = [trade for trade in self.finished if since is None or trade.closed_at >= since]
+        return found if limit is None else found[max(len(found) - limit, 0) :]
 
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]:
         self._asked("equity")
@@ -146,13 +154,15 @@ class FakeLedger:
     ) -> tuple[dict[str, Balance], Decimal | None]:
         self._asked("measure_equity")
         balances = await self.balances()
-        equity = ZERO
+        equity = outside = ZERO
         for asset, price in {quote: Decimal(1), **prices}.items():
-            total = self.totals.get(asset, ZERO)
-            if total and price is None:
+            own = balances[asset].own if asset in balances else ZERO
+            if own and price is None:
                 return balances, None
-            equity += (total - self.outside.get(asset, ZERO)) * (price or ZERO)
-        self.points[at] = EquityPoint(at, equity)
+            came = self.outside.get(asset, ZERO) * (price or ZERO)
+            outside += came
+            equity += own * (price or ZERO) - came
+        self.points[at] = EquityPoint(at, equity, outside)
         return balances, equity
 
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
@@ -168,7 +178,7 @@ class FakeLedger:
     # --- inside ----------------------------------------------------------------------------------------
 
     def available(self, asset: str) -> Decimal:
-        return self.totals.get(asset, ZERO) - self.reserved.get(asset, ZERO)
+        return self.totals.get(asset, ZERO) - self.reserved.get(asset, ZERO) - self.set_aside.get(asset, ZERO)
 
     def _asked(self, call: str, epoch: Epoch | None = None) -> None:
         if self.away_for:

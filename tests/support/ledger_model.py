@@ -89,7 +89,7 @@ class ModelBot:
         self.entry_orders: list[str | None] = []
         """Of each trade."""
         self.outbox: dict[Role, list[OutboxRow]] = {Role.RISK: [], Role.EXECUTION: []}
-        self.equity: dict[datetime, Decimal] = {}
+        self.equity: dict[datetime, EquityPoint] = {}
         self.events: list[Event] = []
 
 
@@ -154,6 +154,7 @@ class ModelAccount:
             total=self.total(asset),
             reserved=self.reserved(asset),
             outside_holds=max(self.set_aside.get(asset, ZERO), self.locked_outside.get(asset, ZERO)),
+            set_aside=self.set_aside.get(asset, ZERO),
         )
 
     def enter(self, asset: str, amount: Decimal, kind: str, cause: str, at: datetime) -> bool:
@@ -229,6 +230,8 @@ class LedgerModel:
                 cost=cost,
                 trade_id=ids.trade_id(self.name, adoption.symbol, "adopted"),
                 opened_at=at,
+                stop_price=adoption.stop_price,
+                target_price=adoption.target_price,
                 high_water=adoption.price,
             )
             self.bot.bought[adoption.symbol] = (adoption.amount, cost)
@@ -334,6 +337,8 @@ class LedgerModel:
         return decided
 
     async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
+        if request.leg is Leg.ENTRY:
+            raise ValueError("an entry is no exit")
         self.fence(epoch)
         of_risk = epoch.role is Role.RISK
         if of_risk and request.cause in self.bot.decisions:
@@ -345,7 +350,7 @@ class LedgerModel:
             side=Side.SELL,
             outcome=Outcome.APPROVED if position.is_held else Outcome.REJECTED,
             reason=None if position.is_held else Reason.INSUFFICIENT_BASE_BALANCE,
-            detail="" if position.is_held else f"this bot has no position in {request.symbol}",
+            detail=request.reason if position.is_held else f"this bot has no position in {request.symbol}",
             confidence=request.confidence,
             client_order_id=None,
             reserved=None,
@@ -355,7 +360,7 @@ class LedgerModel:
         )
         if position.state is PositionState.OPEN:
             self.bot.positions[request.symbol] = replace(
-                position, state=PositionState.CLOSING, closing_reason=request.reason
+                position, state=PositionState.CLOSING, closing_reason=request.leg.value
             )
         if of_risk:
             self.bot.decisions[request.cause] = decision
@@ -385,6 +390,8 @@ class LedgerModel:
         self.fence(epoch)
 
     async def submit_leg(self, epoch: Epoch, proposal: LegProposal) -> Order:
+        if proposal.leg is Leg.ENTRY:
+            raise ValueError("an entry is no exit")
         self.fence(epoch)
         if proposal.client_order_id in self.account.orders:
             return self.account.orders[proposal.client_order_id]
@@ -439,12 +446,6 @@ class LedgerModel:
     async def request_cancel(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order:
         self.fence(epoch)
         order = self.step(client_order_id, OrderEvent.REQUEST_CANCEL, (S.OPEN,), S.CANCELLING)
-        self.account.orders[client_order_id] = order
-        return order
-
-    async def refuse_cancel(self, epoch: Epoch, client_order_id: str) -> Order:
-        self.fence(epoch)
-        order = self.step(client_order_id, OrderEvent.REFUSE_CANCEL, (S.CANCELLING,), S.OPEN)
         self.account.orders[client_order_id] = order
         return order
 
@@ -711,25 +712,25 @@ class LedgerModel:
         self.bot.events += [event for event in events if event not in self.bot.events]
 
     async def record_equity(self, point: EquityPoint) -> None:
-        self.bot.equity[point.at] = point.equity
+        self.bot.equity[point.at] = point
 
     async def measure_equity(
         self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
     ) -> tuple[dict[str, Balance], Decimal | None]:
         balances = await self.balances()
         named = {quote: Decimal(1), **prices}
-        if any(price is None and asset in balances and balances[asset].total for asset, price in named.items()):
+        if any(price is None and asset in balances and balances[asset].own for asset, price in named.items()):
             return balances, None
         priced = {asset: price for asset, price in named.items() if price is not None}
         with localcontext(EXACT):
-            worth = total_of(balances[asset].total * price for asset, price in priced.items() if asset in balances)
+            worth = total_of(balances[asset].own * price for asset, price in priced.items() if asset in balances)
             came = total_of(
                 entry.amount * priced[entry.asset]
                 for entry in self.account.entries
                 if entry.kind == "outside" and entry.asset in priced
             )
-            self.bot.equity[at] = worth - came
-        return balances, self.bot.equity[at]
+            self.bot.equity[at] = EquityPoint(at, worth - came, came)
+        return balances, self.bot.equity[at].equity
 
     # --- reading
 
@@ -770,9 +771,10 @@ class LedgerModel:
     async def fills(self, limit: int | None = None) -> list[Fill]:
         return [fill for bot, fill in self.account.fills.values() if bot == self.name][::-1][:limit]
 
-    async def trades(self, since: datetime | None = None) -> list[Trade]:
+    async def trades(self, since: datetime | None = None, limit: int | None = None) -> list[Trade]:
         found = [trade for trade in self.bot.trades if since is None or trade.closed_at >= since]
-        return sorted(found, key=lambda trade: trade.closed_at)
+        found.sort(key=lambda trade: trade.closed_at)
+        return found if limit is None else found[max(len(found) - limit, 0) :]
 
     async def decisions(self, limit: int | None = None) -> list[Decision]:
         return [replace(decision, new=False) for decision in self.bot.decisions.values()][::-1][:limit]
@@ -790,9 +792,7 @@ class LedgerModel:
         return {indicator: Performance(indicator, *counts[indicator]) for indicator in sorted(counts)}
 
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]:
-        return [
-            EquityPoint(at, self.bot.equity[at]) for at in sorted(self.bot.equity) if since is None or at >= since
-        ]
+        return [self.bot.equity[at] for at in sorted(self.bot.equity) if since is None or at >= since]
 
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
         quote = self.account.quote

@@ -38,7 +38,18 @@ Entry = tuple[int, datetime, Message]
 
 
 class _Queue:
-    __slots__ = ("discarded", "entries", "failures", "handler", "max_length", "retry_at", "spec", "ttl", "window")
+    __slots__ = (
+        "away",
+        "discarded",
+        "entries",
+        "failures",
+        "handler",
+        "max_length",
+        "retry_at",
+        "spec",
+        "ttl",
+        "window",
+    )
 
     def __init__(self, spec: QueueSpec) -> None:
         self.spec = spec
@@ -49,6 +60,8 @@ class _Queue:
         self.window: timedelta | None = None
         """How long a batch is collected from its first message on; ``None``: messages are delivered one by one."""
         self.retry_at: datetime | None = None
+        self.away: DependencyUnavailable | None = None
+        """Why it was paused last."""
         self.failures: dict[int, int] = {}
         """Failed deliveries by place: they outlive the consumer, or a poison message would restart its agent
         for ever."""
@@ -221,9 +234,10 @@ class EmbeddedBus:
         except Reject as error:
             for entry in entries:
                 self._set_aside(queue, entry, str(error), queue.failures.pop(entry[0], 0) + 1)
-        except DependencyUnavailable:
+        except DependencyUnavailable as error:
             queue.put_back(entries)
             if queue.handler is not None:
+                queue.away = error
                 queue.retry_at = self._clock.now() + self._retry_delay
                 self._sort_out()
         except Exception as error:
@@ -258,9 +272,11 @@ class EmbeddedBus:
         return min((q.retry_at for q in paused if q.entries and q.retry_at is not None), default=None)
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether something waits in a queue that is paused."""
-        return self._paused and any(queue.retry_at is not None and queue.entries for queue in self._queues.values())
+    def held_up_by(self) -> DependencyUnavailable | None:
+        """Why something waits in a queue that is paused, or ``None`` when nothing does."""
+        if not self._paused:
+            return None
+        return next((q.away for q in self._queues.values() if q.retry_at is not None and q.entries), None)
 
     def resume(self, owner: str | None = None) -> None:
         """End the pause of an agent's queues (or of all) now: what they need is back."""

@@ -33,6 +33,9 @@ class Reason(StrEnum):
     PROTECTION_ACTIVE = "protection_active"
     STALE_INTENT = "stale_intent"
     DUPLICATE_INTENT = "duplicate_intent"
+    """Two intents of one batch carry the same id and are not the same: the first is decided, the other is refused
+    with this, and nothing is recorded of it. The same intent once more (a redelivery, a restart) is no refusal: it
+    keeps its decision, silently."""
     NOT_TRADABLE_STATE = "not_tradable_state"
     POSITION_ALREADY_OPEN = "position_already_open"
     MAX_OPEN_POSITIONS = "max_open_positions"
@@ -374,6 +377,19 @@ class AgentRestarted(Event, frozen=True, kw_only=True):
     restarted: str
     attempt: int
     error: str
+
+
+class DependencyAway(Event, frozen=True, kw_only=True):
+    """Something that the agents need does not answer. Neither messages nor time move until it is back."""
+
+    name: ClassVar[str] = "dependency_away"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    what: str
+    attempt: int
+    """To bring it back, in a row."""
+    why: str
+    """The error that a caller met."""
 
 
 class MessageDeadLettered(Event, frozen=True, kw_only=True):

@@ -65,8 +65,6 @@ class OrderEvent(StrEnum):
     """A fill that leaves a remainder: the state stays, the filled amount grows."""
     COMPLETE = "complete"
     REQUEST_CANCEL = "request_cancel"
-    REFUSE_CANCEL = "refuse_cancel"
-    """The exchange would not cancel and still has the order."""
     END_CANCELLED = "end_cancelled"
     NOT_FOUND = "not_found"
     REAPPEAR = "reappear"
@@ -93,7 +91,7 @@ TRANSITIONS: dict[tuple[OrderState, OrderEvent], OrderState] = {
     (_S.CANCELLING, _E.FILL): _S.CANCELLING,
     (_S.CANCELLING, _E.COMPLETE): _S.FILLED,
     (_S.CANCELLING, _E.END_CANCELLED): _S.CANCELLED,
-    (_S.CANCELLING, _E.REFUSE_CANCEL): _S.OPEN,
+    (_S.CANCELLING, _E.REJECT): _S.REJECTED,
     (_S.CANCELLING, _E.LOSE_CONTACT): _S.UNRESOLVED,
     (_S.UNRESOLVED, _E.ACKNOWLEDGE): _S.OPEN,
     (_S.UNRESOLVED, _E.FILL): _S.UNRESOLVED,
@@ -185,8 +183,21 @@ class ReservationEvent(StrEnum):
 RESERVATION_TRANSITIONS: dict[tuple[ReservationState, ReservationEvent], ReservationState] = {
     (ReservationState.HELD, ReservationEvent.DRAW): ReservationState.HELD,
     (ReservationState.HELD, ReservationEvent.SETTLE): ReservationState.SETTLED,
+    # A late fill is booked after the end: it changes what was drawn, and holds nothing again.
+    (ReservationState.SETTLED, ReservationEvent.DRAW): ReservationState.SETTLED,
     (ReservationState.SETTLED, ReservationEvent.REVIVE): ReservationState.HELD,
 }
+"""Every transition there is. What is not here is refused."""
+
+
+class IllegalReservation(Exception):
+    """A reservation was asked to do what its state does not allow: a bug, or two writers."""
+
+    def __init__(self, client_order_id: str, state: ReservationState, event: ReservationEvent) -> None:
+        super().__init__(f"the reservation of order {client_order_id} is {state.value} and can not {event.value}")
+        self.client_order_id = client_order_id
+        self.state = state
+        self.event = event
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,10 +219,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     def draw(self, spent: Decimal) -> Reservation:
         """A fill is always booked: drawing on a settled reservation changes only what was drawn."""
-        return msgspec.structs.replace(self, drawn=self.drawn + spent)
+        return msgspec.structs.replace(self._after(ReservationEvent.DRAW), drawn=self.drawn + spent)
 
     def settle(self) -> Reservation:
-        return msgspec.structs.replace(self, state=ReservationState.SETTLED)
+        """Raises ``IllegalReservation`` when it is settled already."""
+        return self._after(ReservationEvent.SETTLE)
 
     def revive(self) -> Reservation:
-        return msgspec.structs.replace(self, state=ReservationState.HELD)
+        """Raises ``IllegalReservation`` when it is held already."""
+        return self._after(ReservationEvent.REVIVE)
+
+    def _after(self, event: ReservationEvent) -> Reservation:
+        state = RESERVATION_TRANSITIONS.get((self.state, event))
+        if state is None:
+            raise IllegalReservation(self.client_order_id, self.state, event)
+        return msgspec.structs.replace(self, state=state)

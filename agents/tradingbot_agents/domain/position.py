@@ -40,6 +40,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     high_water: Decimal | None = None
     """The highest price since the entry, for the trailing stop."""
     closing_reason: str | None = None
+    """The leg that the position is sold by, once it is closing."""
     exit_attempts: int = 0
     realised: Decimal = ZERO
     """Profit of all sales of this symbol, fees taken off."""

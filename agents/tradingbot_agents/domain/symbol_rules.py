@@ -152,19 +152,26 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
         """What a BUY of ``bought`` leaves in base currency in the worst case, fee taken."""
         return bought * (ONE - self.fees.taker) if self.fees.may_cost_base_on_buy() else bought
 
+    def sellable(self, held: Decimal) -> Decimal:
+        """What of ``held`` base currency can be sold in all: on the amount step, and less the sale's own fee
+        where that is taken in base currency."""
+        if self.fees.currency is FeeCurrency.BASE:
+            held /= ONE + max(self.fees.maker, self.fees.taker)
+        return self.floor_amount(max(held, ZERO))
+
     def exit_problem(self, bought: Decimal, exit_price: Decimal) -> OrderProblem | None:
         """Why a position of ``bought`` could not be sold at ``exit_price`` (the stop, slippage included).
 
-        A size is refused when this is not ``None``: after the fee in base currency and a move to the stop,
+        A size is refused when this is not ``None``: after the fees in base currency and a move to the stop,
         what is left must still be an order that the exchange takes.
         """
-        sellable = self.floor_amount(self.received_base(bought))
+        sellable = self.sellable(self.received_base(bought))
         price = self.price.floor(exit_price)
         return self.order_problem(OrderType.MARKET, sellable, price)
 
     def is_dust(self, amount: Decimal, price: Decimal) -> bool:
-        """Whether ``amount`` of base currency is too little to be sold at ``price``."""
-        sellable = self.floor_amount(amount)
+        """Whether a holding of ``amount`` base currency is too little to be sold at ``price``."""
+        sellable = self.sellable(amount)
         return sellable < self.min_amount or sellable <= ZERO or sellable * price < self.min_notional
 
 

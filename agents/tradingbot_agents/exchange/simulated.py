@@ -260,21 +260,25 @@ class SimulatedExchange:
         self, symbol: str, timeframe: str, since: datetime | None = None, limit: int = 500
     ) -> list[Candle]:
         self._request("candles", symbol)
-        self._rules_of(symbol)
         if timeframe != self._source.timeframe:
             raise ExchangeError(f"the candles replayed are {self._source.timeframe}, not {timeframe}")
         if limit < 1:
             raise ExchangeError(f"limit is {limit}; it must be at least 1")
-        bars = self._bars[symbol]
-        has_older = self._seen[symbol] > len(bars)
+        self._rules_of(symbol)
         if since is None:
-            if has_older and len(bars) < limit:
-                return list(deque(self._played(symbol, None), maxlen=limit))
-            return bars[-limit:]
-        if has_older and since < bars[0].open_time:
+            return self.last_bars(symbol, limit)
+        bars = self._bars[symbol]
+        if self._seen[symbol] > len(bars) and since < bars[0].open_time:
             return list(islice(self._played(symbol, since), limit))
         first = bisect_left(bars, since, key=_open_time)
         return bars[first : first + limit]
+
+    def last_bars(self, symbol: str, count: int) -> list[Candle]:
+        """The newest visible ones, oldest first. Not a request: a report asks here, and meets no faults."""
+        bars = self._bars[symbol]
+        if self._seen[symbol] > len(bars) and len(bars) < count:
+            return list(deque(self._played(symbol, None), maxlen=count))
+        return bars[-count:]
 
     async def ticker(self, symbol: str) -> Ticker:
         """The close of the last bar, at the time of that close."""

@@ -446,14 +446,14 @@ class ExecutionAgent:
             )
 
     async def _request_exit(self, position: Position, step: Leave) -> None:
-        """The leg goes into the books as the reason, so that a restart knows what the exit is (``closing_leg``)."""
+        """The leg goes into the books, so that a restart knows what the exit is (``closing_leg``)."""
         await self._ledger.request_exit(
             self._desk.epoch,
             ExitRequest(
                 cause=_trade(position),
                 symbol=position.symbol,
                 leg=step.leg,
-                reason=step.leg.value,
+                reason=step.why,
                 confidence=ONE,
                 correlation_id=await self._correlation(position),
                 at=self._clock.now(),

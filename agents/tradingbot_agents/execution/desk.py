@@ -32,7 +32,7 @@ from tradingbot_agents.domain.events import (
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.ids import ORDER_ID_PREFIX, client_order_id
 from tradingbot_agents.domain.orders import Order, OrderState
-from tradingbot_agents.domain.values import ZERO, BotState, Leg, OrderType, Side, TimeInForce
+from tradingbot_agents.domain.values import ZERO, BotState, Leg, OrderType, TimeInForce
 from tradingbot_agents.exchange import port as exchange
 from tradingbot_agents.execution.exits import STOP_TYPES
 from tradingbot_agents.execution.fills import DatedPrice, is_fresh, pricing_symbol, to_fill
@@ -131,6 +131,10 @@ class Desk:
             current = await self._ledger.order(order.client_order_id)
             if current is not None and current.state is OrderState.DENIED:
                 self._refused(current, current.reason or "stale_intent")
+            elif current is not None and current.state.is_live and self._view.order(current) is None:
+                # The ledger repeats a call whose answer was lost: the claim may have been our own.
+                self._take(current)
+                await self._look_up(current)
             return
         self._take(claimed)
         await self._send(claimed)
@@ -534,7 +538,7 @@ def _request(order: Order) -> exchange.OrderRequest:
     return exchange.OrderRequest(
         client_order_id=order.client_order_id,
         symbol=order.symbol,
-        side=Side.BUY if order.leg is Leg.ENTRY else Side.SELL,
+        side=order.side,
         type=order.type,
         amount=order.amount,
         limit_price=order.limit_price,

@@ -19,12 +19,16 @@ import msgspec
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.orders import Order, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
-from tradingbot_agents.domain.symbol_rules import FeeCurrency, SymbolRules
+from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, TIMEFRAMES, ZERO, BotState, Leg, OrderType, Side, floor_time
 from tradingbot_agents.exchange.port import Capabilities
 from tradingbot_agents.execution.settings import Settings, TrailingSettings
 
 STOP_TYPES = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
+
+_REFUSED_FOR_GOOD = frozenset({"order_type_not_supported", "unknown_symbol"})
+"""Reason codes with which an exchange refuses the same order whenever it is asked. Any other refusal, such as a
+balance that is not there yet or a symbol that is halted, may pass."""
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
@@ -100,9 +104,11 @@ Step = Rest | Protect | Withdraw | Leave | Sell | Dust
 
 def observe_candle(candle: Candle, opened_at: datetime | None) -> Observation | None:
     """What the bar says of a position that was opened at ``opened_at``: a bar before the one that it was
-    opened in says nothing."""
-    if opened_at is not None and candle.open_time < floor_time(opened_at, TIMEFRAMES[candle.timeframe]):
-        return None
+    opened in says nothing, and that one only its close, for its low and high may be of before the entry."""
+    if opened_at is not None and candle.open_time < opened_at:
+        if candle.open_time < floor_time(opened_at, TIMEFRAMES[candle.timeframe]):
+            return None
+        return Observation(candle.close, candle.close, candle.close)
     return Observation(candle.close, candle.low, candle.high)
 
 
@@ -140,12 +146,13 @@ def _trailing_stop(
 
 
 def closing_leg(position: Position) -> Leg:
-    """What asked for the exit of a closing position. Execution's own requests name their leg as the reason;
-    any other reason is the strategy's."""
+    """The leg that a closing position is sold by. Books of earlier versions may hold the strategy's own words
+    instead, even the name of a leg that buys: those are an ``exit``."""
     try:
-        return Leg(position.closing_reason or "")
+        leg = Leg(position.closing_reason or "")
     except ValueError:
         return Leg.EXIT
+    return leg if leg.is_exit else Leg.EXIT
 
 
 def entry_must_go(order: Order, position: Position | None, state: BotState, now: datetime, limit: Settings) -> str:
@@ -161,25 +168,24 @@ def entry_must_go(order: Order, position: Position | None, state: BotState, now:
     return ""
 
 
-def sellable(position: Position, rules: SymbolRules) -> Decimal:
-    """What one order may sell of the position: on the amount step, the fee kept back where it is taken in
-    base currency, and within the largest order."""
-    amount = position.amount
-    if rules.fees.currency is FeeCurrency.BASE:
-        amount /= ONE + max(rules.fees.maker, rules.fees.taker)
-    for limit in (rules.max_amount, rules.max_market_amount):
-        if limit is not None:
-            amount = min(amount, limit)
-    return rules.floor_amount(max(amount, ZERO))
+def sellable(position: Position, rules: SymbolRules, price: Decimal | None) -> Decimal:
+    """What one order may sell of the position: what ``SymbolRules.sellable`` leaves, within the largest order.
+    ``price`` is the one that the order's notional is measured by; without it the largest notional is left to
+    the exchange."""
+    amount = rules.sellable(position.amount)
+    limits = [rules.max_amount, rules.max_market_amount]
+    if rules.max_notional is not None and price is not None and price > ZERO:
+        limits.append(rules.max_notional / price)
+    return rules.floor_amount(min([amount, *(limit for limit in limits if limit is not None)]))
 
 
 def is_dust(position: Position, rules: SymbolRules, price: Decimal | None) -> bool:
     """Whether no order can sell what is left. Without a price only the amount is judged: the exchange judges
     the rest."""
-    amount = sellable(position, rules)
     if price is None:
+        amount = rules.sellable(position.amount)
         return amount <= ZERO or amount < rules.min_amount
-    return rules.is_dust(amount, price)
+    return rules.is_dust(position.amount, price)
 
 
 def attempts_in_vain(history: Sequence[Order]) -> int:
@@ -263,8 +269,9 @@ def _resting(
         return Rest()
     if position.stop_price is not None and newest.stop_price is not None and position.stop_price > newest.stop_price:
         return Withdraw(newest, f"its stop moves from {newest.stop_price:f} to {position.stop_price:f}")
-    if sellable(position, terms.rules) > newest.amount:
-        return Withdraw(newest, f"its stop grows from {newest.amount:f} to {sellable(position, terms.rules):f}")
+    covered = sellable(position, terms.rules, newest.stop_price)
+    if covered > newest.amount:
+        return Withdraw(newest, f"its stop grows from {newest.amount:f} to {covered:f}")
     return Rest()
 
 
@@ -299,11 +306,11 @@ def _unprotected(
     if not live and is_dust(position, rules, price):
         return Dust(Leg.STOP if stopped_out else Leg.EXIT)
     if not state.allows_exits:
-        return Rest("" if position.stop_price is None else f"the bot is {state.value}")
+        return Rest(f"the bot is {state.value}")
     if stopped_out:
         return Leave(Leg.STOP, "its stop was filled in part")
     if position.stop_price is None:
-        return Rest()
+        return Rest("the books have no stop price for it: only a signal, its target or Flatten sells it")
     if seen is not None and _stop_reached(position, seen):
         return Leave(Leg.STOP, f"{seen.low:f} reached the stop {position.stop_price:f}")
     kind = _stop_type(terms)
@@ -315,14 +322,24 @@ def _unprotected(
         return Rest(f"no stop of this size is accepted ({problem}): the price is watched")
     same = [order for order in stops if order.stop_price == wanted.stop_price and order.amount == wanted.amount]
     if last is not None and same and same[-1] is last:
-        if last.state is OrderState.REJECTED and price is not None and price <= position.stop_price:
-            return Leave(Leg.STOP, f"{price:f} had passed the stop {position.stop_price:f} when it was placed")
+        why = f"its stop is {last.state.value}"
         if last.state is OrderState.REJECTED:
-            return Rest(f"the exchange refused its stop ({last.reason}): the price is watched")
+            if price is not None and price <= position.stop_price:
+                return Leave(Leg.STOP, f"{price:f} had passed the stop {position.stop_price:f} when it was placed")
+            if _refusal(last) == "stop_would_trigger_immediately":
+                return Leave(Leg.STOP, f"the price had passed the stop {position.stop_price:f} when it was placed")
+            if _refusal(last) in _REFUSED_FOR_GOOD:
+                return Rest(f"the exchange takes no such stop ({last.reason}): the price is watched")
+            why = f"the exchange refused its stop ({last.reason})"
         again = retry_at(same, settings)
         if now < again:
-            return Rest(f"its stop is {last.state.value}: it is placed again at {again.isoformat()}", again)
+            return Rest(f"{why}: it is placed again at {again.isoformat()}", again)
     return wanted
+
+
+def _refusal(order: Order) -> str:
+    """The code of ``exchange.port.OrderRejected``, which its reason in the books begins with."""
+    return (order.reason or "").partition(":")[0]
 
 
 def _stop_type(terms: Terms) -> OrderType | None:
@@ -340,7 +357,7 @@ def _stop_order(position: Position, kind: OrderType, terms: Terms) -> Protect:
     limit = None
     if kind is OrderType.STOP_LIMIT:
         limit = rules.safe_price(Side.SELL, stop * (ONE - terms.settings.stop_limit_offset))
-    return Protect(type=kind, amount=sellable(position, rules), stop_price=stop, limit_price=limit)
+    return Protect(type=kind, amount=sellable(position, rules, stop), stop_price=stop, limit_price=limit)
 
 
 def _closing(
@@ -369,4 +386,4 @@ def _closing(
             # What the market did not take is offered again at the next look, when it has something new to say.
             refused = sales[-1].state not in (OrderState.FILLED, OrderState.CANCELLED)
             return Rest(f"its sale is {sales[-1].state.value}", again if refused else None)
-    return Sell(leg, sellable(position, terms.rules))
+    return Sell(leg, sellable(position, terms.rules, price))

@@ -15,7 +15,7 @@ import msgspec
 from tradingbot_agents.domain import ids
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.messages import ExecutionReport
-from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState, Reservation, next_state
+from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState, Reservation, ReservationState, next_state
 from tradingbot_agents.domain.position import Position, PositionState, apply_fill
 from tradingbot_agents.domain.values import ZERO, Leg, Side, cut, split_symbol
 from tradingbot_agents.ledger.port import Trade
@@ -120,7 +120,11 @@ def advance(folio: Folio, event: OrderEvent, at: datetime | None, reason: str | 
     )
     reservation = folio.reservation
     if reservation is not None:
-        reservation = reservation.settle() if state.is_final else reservation.revive()
+        settled = reservation.state is ReservationState.SETTLED
+        if state.is_final and not settled:
+            reservation = reservation.settle()
+        elif settled and not state.is_final:
+            reservation = reservation.revive()
     return with_hold(msgspec.structs.replace(folio, order=order, reservation=reservation))
 
 

@@ -53,7 +53,7 @@ UPDATE balances b SET total = b.total + c.total, reserved = b.reserved + c.reser
     shortfall = greatest(0, b.reserved + c.reserved + b.outside_holds - b.total - c.total)
 FROM unnest($2::text[], $3::numeric[], $4::numeric[]) AS c (asset, total, reserved)
 WHERE b.account = $1 AND b.asset = c.asset
-RETURNING b.asset, b.total, b.reserved, b.outside_holds
+RETURNING b.asset, b.total, b.reserved, b.outside_holds, b.set_aside
 """
 
 _ADD_ENTRIES = """

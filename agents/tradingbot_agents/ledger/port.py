@@ -26,7 +26,7 @@ from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.messages import Message
 from tradingbot_agents.domain.orders import Order, OrderState, Reservation
 from tradingbot_agents.domain.position import Position
-from tradingbot_agents.domain.values import BotState, Leg, Mode, OrderType, Side, TimeInForce
+from tradingbot_agents.domain.values import ZERO, BotState, Leg, Mode, OrderType, Side, TimeInForce
 
 
 class AccountKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +90,13 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     total: Decimal
     reserved: Decimal
     outside_holds: Decimal
+    set_aside: Decimal = ZERO
+    """Of ``total``: what was there at the opening and was ignored. It is nobody's equity."""
+
+    @property
+    def own(self) -> Decimal:
+        """What the account's bots answer for: all but what was set aside."""
+        return self.total - self.set_aside
 
     @property
     def available(self) -> Decimal:
@@ -102,6 +109,9 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     amount: Decimal
     price: Decimal
+    stop_price: Decimal | None = None
+    target_price: Decimal | None = None
+    """What the position is protected with from the start."""
 
 
 class EntryProposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +183,7 @@ class ExitRequest(msgspec.Struct, frozen=True, kw_only=True):
     leg: Leg
     """EXIT, STOP (a watched stop), TARGET or FLATTEN."""
     reason: str
+    """For people; kept as the detail of an approved decision."""
     confidence: Decimal
     correlation_id: str
     at: datetime
@@ -239,6 +250,13 @@ class EquityPoint(msgspec.Struct, frozen=True):
     at: datetime
     equity: Decimal
     """Of this bot's account in quote currency, less outside movements."""
+    outside: Decimal = ZERO
+    """The sum of outside movements until then, at the same prices: ``equity + outside`` was there."""
+
+    @property
+    def gross(self) -> Decimal:
+        """What the account was worth, whoever brought it there."""
+        return self.equity + self.outside
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,8 +332,12 @@ class Ledger(Protocol):
         ...
 
     async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
-        """Mark the position as ``closing``. Of risk: an intent's decision is recorded, and one without a
-        position is refused with ``insufficient_base_balance``. Of execution: no decision is recorded."""
+        """Mark the position as ``closing``, with the request's leg as its ``closing_reason``. Of risk: an intent's
+        decision is recorded, and one without a position is refused with ``insufficient_base_balance``. Of
+        execution: no decision is recorded.
+
+        Raises ``ValueError`` for the leg ``entry``.
+        """
         ...
 
     async def decision(self, intent_id: str) -> Decision | None: ...
@@ -334,7 +356,7 @@ class Ledger(Protocol):
     async def submit_leg(self, epoch: Epoch, proposal: LegProposal) -> Order:
         """Write an exit order down as ``submitting``, raising the position's hold (and the base asset's
         reserved) to cover it. Raises ``HoldExceeded`` when the live exit legs would exceed the position.
-        Repeated with the same id it returns the order as it is."""
+        Repeated with the same id it returns the order as it is. Raises ``ValueError`` for the leg ``entry``."""
         ...
 
     async def acknowledge(self, epoch: Epoch, client_order_id: str, exchange_order_id: str) -> Order:
@@ -343,8 +365,6 @@ class Ledger(Protocol):
         ...
 
     async def request_cancel(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order: ...
-
-    async def refuse_cancel(self, epoch: Epoch, client_order_id: str) -> Order: ...
 
     async def lose_contact(self, epoch: Epoch, client_order_id: str, reason: str, at: datetime) -> Order: ...
 
@@ -418,8 +438,9 @@ class Ledger(Protocol):
         self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]
     ) -> tuple[dict[str, Balance], Decimal | None]:
         """In one round trip: the balances, and the equity at ``prices`` (by base asset, in ``quote``), less
-        outside movements, which is recorded as the point of ``at``. Assets that are not named count nothing. When
-        one that is held has no price (``None``), there is no equity and nothing is recorded."""
+        outside movements, which is recorded as the point of ``at``. Assets that are not named count nothing, nor
+        does what was set aside. When one that is held has no price (``None``), there is no equity and nothing is
+        recorded."""
         ...
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -455,8 +476,8 @@ class Ledger(Protocol):
         """Of this bot, newest first."""
         ...
 
-    async def trades(self, since: datetime | None = None) -> list[Trade]:
-        """Finished round trips, oldest first."""
+    async def trades(self, since: datetime | None = None, limit: int | None = None) -> list[Trade]:
+        """Finished round trips, oldest first (with a ``limit`` as well)."""
         ...
 
     async def decisions(self, limit: int | None = None) -> list[Decision]:

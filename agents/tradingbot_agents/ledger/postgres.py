@@ -137,6 +137,8 @@ class PostgresLedger(LedgerReader):
             cost=cost,
             trade_id=ids.trade_id(self._bot_name, adoption.symbol, _ADOPTED),
             opened_at=at,
+            stop_price=adoption.stop_price,
+            target_price=adoption.target_price,
             high_water=adoption.price,
         )
         holding = Holding(position=position, bought=adoption.amount, bought_cost=cost)
@@ -231,6 +233,8 @@ class PostgresLedger(LedgerReader):
         return decision
 
     async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
+        if not request.leg.is_exit:
+            raise ValueError(f"the exit of {request.symbol} for {request.cause} has the leg {request.leg.value}")
         of_risk = epoch.role is Role.RISK
 
         async def work(connection: Connection) -> Decision:
@@ -253,7 +257,7 @@ class PostgresLedger(LedgerReader):
                     "UPDATE positions SET state = 'closing', closing_reason = $3 WHERE bot = $1 AND symbol = $2",
                     self._bot,
                     request.symbol,
-                    request.reason,
+                    request.leg.value,
                 )
             decision = Decision(
                 intent_id=request.cause,
@@ -261,7 +265,7 @@ class PostgresLedger(LedgerReader):
                 side=Side.SELL,
                 outcome=Outcome.APPROVED if held else Outcome.REJECTED,
                 reason=None if held else Reason.INSUFFICIENT_BASE_BALANCE,
-                detail="" if held else f"this bot has no position in {request.symbol}",
+                detail=request.reason if held else f"this bot has no position in {request.symbol}",
                 confidence=request.confidence,
                 client_order_id=None,
                 reserved=None,
@@ -314,6 +318,9 @@ class PostgresLedger(LedgerReader):
         await self._call("check_epoch", self._bot, epoch.role.value, epoch.number, epoch=epoch)
 
     async def submit_leg(self, epoch: Epoch, proposal: LegProposal) -> Order:
+        if not proposal.leg.is_exit:
+            raise ValueError(f"order {proposal.client_order_id} is no exit: its leg is {proposal.leg.value}")
+
         async def work(connection: Connection) -> Order:
             await self._enter(connection, epoch)
             try:
@@ -371,9 +378,6 @@ class PostgresLedger(LedgerReader):
 
     async def request_cancel(self, epoch: Epoch, client_order_id: str, at: datetime) -> Order:
         return await self._advance(epoch, client_order_id, OrderEvent.REQUEST_CANCEL, OrderState.CANCELLING, at)
-
-    async def refuse_cancel(self, epoch: Epoch, client_order_id: str) -> Order:
-        return await self._advance(epoch, client_order_id, OrderEvent.REFUSE_CANCEL, OrderState.OPEN, None)
 
     async def lose_contact(self, epoch: Epoch, client_order_id: str, reason: str, at: datetime) -> Order:
         return await self._advance(epoch, client_order_id, OrderEvent.LOSE_CONTACT, OrderState.UNRESOLVED, at, reason)
@@ -598,7 +602,7 @@ class PostgresLedger(LedgerReader):
 
     async def record_equity(self, point: EquityPoint) -> None:
         await self._identify()
-        await self._call("record_equity", self._bot, point.at, point.equity)
+        await self._call("record_equity", self._bot, point.at, point.equity, point.outside)
 
     async def measure_equity(
         self, at: datetime, quote: str, prices: Mapping[str, Decimal | None]

@@ -92,7 +92,7 @@ class LedgerReader:
     async def balances(self) -> dict[str, Balance]:
         await self._identify()
         found = await self._database.fetch(
-            "SELECT asset, total, reserved, outside_holds FROM balances WHERE account = $1 ORDER BY asset",
+            "SELECT asset, total, reserved, outside_holds, set_aside FROM balances WHERE account = $1 ORDER BY asset",
             self._account,
         )
         return {row["asset"]: rows.balance(row) for row in found}
@@ -153,15 +153,17 @@ class LedgerReader:
         )
         return [rows.fill(row) for row in found]
 
-    async def trades(self, since: datetime | None = None) -> list[Trade]:
+    async def trades(self, since: datetime | None = None, limit: int | None = None) -> list[Trade]:
         await self._identify()
         found = await self._database.fetch(
             f"SELECT {rows.TRADE_COLUMNS} FROM trades"
-            " WHERE bot = $1 AND closed_at >= coalesce($2, '-infinity'::timestamptz) ORDER BY closed_at, number",
+            " WHERE bot = $1 AND closed_at >= coalesce($2, '-infinity'::timestamptz)"
+            " ORDER BY closed_at DESC, number DESC LIMIT $3",
             self._bot,
             since,
+            limit,
         )
-        return [rows.trade(row) for row in found]
+        return [rows.trade(row) for row in reversed(found)]
 
     async def decisions(self, limit: int | None = None) -> list[Decision]:
         await self._identify()
@@ -189,12 +191,12 @@ class LedgerReader:
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]:
         await self._identify()
         found = await self._database.fetch(
-            "SELECT at, equity FROM equity_points"
+            "SELECT at, equity, outside FROM equity_points"
             " WHERE bot = $1 AND at >= coalesce($2, '-infinity'::timestamptz) ORDER BY at",
             self._bot,
             since,
         )
-        return [EquityPoint(row["at"], row["equity"]) for row in found]
+        return [EquityPoint(row["at"], row["equity"], row["outside"]) for row in found]
 
     async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
         await self._identify()

@@ -133,7 +133,11 @@ def fill(row: asyncpg.Record) -> Fill:
 
 def balance(row: asyncpg.Record) -> Balance:
     return Balance(
-        asset=row["asset"], total=row["total"], reserved=row["reserved"], outside_holds=row["outside_holds"]
+        asset=row["asset"],
+        total=row["total"],
+        reserved=row["reserved"],
+        outside_holds=row["outside_holds"],
+        set_aside=row["set_aside"],
     )
 
 

@@ -45,11 +45,12 @@ from tradingbot_agents.ledger.port import (
     Trade,
 )
 from tradingbot_agents.marketdata import CandleStore
-from tradingbot_agents.risk.approval import rank, without_repeats
+from tradingbot_agents.risk.approval import contradictions, rank, without_repeats
 from tradingbot_agents.risk.exposure import Closes, Valuation, held_symbols, tail_risk, value_account
 from tradingbot_agents.risk.price import Price, PriceSource
 from tradingbot_agents.risk.proposal import order_message, propose, symbol_share_problem
 from tradingbot_agents.risk.protections import (
+    EQUITY_DELAY,
     Active,
     Announcer,
     active_protections,
@@ -61,9 +62,8 @@ from tradingbot_agents.risk.settings import ApprovalOrder, Settings, SizingMetho
 from tradingbot_agents.risk.sizing import size
 from tradingbot_agents.telemetry import Sink
 
-EQUITY_DELAY = timedelta(seconds=1)
-"""How long after a multiple of the interval the equity is recorded: what the bars that close with it set off is
-done by then, so that neither the order of timers nor a restart changes what is recorded."""
+TRADES_A_BAR = 2
+"""Of one symbol, at most: it is entered and sold again by its stop within one bar, after one of before was sold."""
 
 
 class RiskAgent:
@@ -146,6 +146,19 @@ class RiskAgent:
             self._announce(await self._protections(now, None), now, report.correlation_id)
 
     async def _on_intents(self, intents: list[TradeIntent]) -> None:
+        for intent in contradictions(intents):
+            self._sink.emit(
+                TradeRejected(
+                    at=self._clock.now(),
+                    agent=self.name,
+                    correlation_id=intent.correlation_id,
+                    symbol=intent.symbol,
+                    side=intent.side,
+                    reason=Reason.DUPLICATE_INTENT,
+                    detail=f"another intent of id {intent.id} came before it, and is the one that is decided",
+                    confidence=intent.confidence,
+                )
+            )
         with self._ledger_faults():
             await self._decide(without_repeats(intents))
 
@@ -391,11 +404,14 @@ class RiskAgent:
 
     async def _record(self) -> list[Trade]:
         """The finished trades that the sizing counts. Those that ended with the same bar are in the order of
-        their symbols, for in which order they were booked may depend on a restart."""
-        if self._settings.sizing.method not in (SizingMethod.KELLY, SizingMethod.HYBRID):
+        their symbols, for in which order they were booked may depend on a restart: so a few more than are counted
+        are read, and the bar that the limit may cut through is not among those that count."""
+        settings = self._settings
+        if settings.sizing.method not in (SizingMethod.KELLY, SizingMethod.HYBRID):
             return []
-        bar = TIMEFRAMES[self._settings.timeframe]
-        trades = await self._ledger.trades()
+        bar = TIMEFRAMES[settings.timeframe]
+        margin = TRADES_A_BAR * len(settings.symbols)
+        trades = await self._ledger.trades(limit=settings.sizing.kelly.lookback_trades + margin)
         return sorted(trades, key=lambda trade: (floor_time(trade.closed_at, bar), trade.symbol))
 
     async def _value(self, prices: Mapping[str, Decimal]) -> Valuation | Refused:
@@ -421,7 +437,8 @@ class RiskAgent:
 
     async def _point(self, at: datetime, valuation: Valuation) -> EquityPoint:
         """Outside movements are neither profit nor drawdown: they are taken off."""
-        return EquityPoint(at, valuation.equity - await self._ledger.outside_total(valuation.prices))
+        outside = await self._ledger.outside_total(valuation.prices)
+        return EquityPoint(at, valuation.equity - outside, outside)
 
     def _measured(self, valuation: Valuation) -> ExposureMeasured:
         confidence = self._settings.value_at_risk.confidence

@@ -16,6 +16,13 @@ def without_repeats(intents: Iterable[TradeIntent]) -> list[TradeIntent]:
     return list(first.values())
 
 
+def contradictions(intents: Iterable[TradeIntent]) -> list[TradeIntent]:
+    """Those that carry the id of one that came before them and say something else: no redelivery, but a producer
+    that gives one id twice. The first is decided, and these are not."""
+    first: dict[str, TradeIntent] = {}
+    return [intent for intent in intents if first.setdefault(intent.id, intent) != intent]
+
+
 def rank(intents: Sequence[TradeIntent], order: ApprovalOrder, symbols: Sequence[str]) -> list[TradeIntent]:
     """Best first. By confidence: the higher one, then the earlier one, then the symbol that the spec names
     first; by arrival: as they came."""

@@ -16,8 +16,8 @@ from math import ceil
 import msgspec
 
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.domain.values import ZERO
-from tradingbot_agents.ledger.port import Balance
+from tradingbot_agents.domain.values import ONE, ZERO
+from tradingbot_agents.ledger.port import Balance, EquityPoint
 
 
 class Valuation(msgspec.Struct, frozen=True):
@@ -35,23 +35,47 @@ class Valuation(msgspec.Struct, frozen=True):
 
 
 def held_symbols(balances: Mapping[str, Balance], symbols: Sequence[str], quote: str) -> list[str]:
-    """The symbols whose base asset is on the account: their prices are needed to value it."""
-    return [symbol for symbol in symbols if (held := balances.get(_base(symbol, quote))) and held.total != ZERO]
+    """The symbols whose base asset the account's bots hold: their prices are needed to value it."""
+    return [symbol for symbol in symbols if (held := balances.get(_base(symbol, quote))) and held.own != ZERO]
 
 
 def value_account(
     balances: Mapping[str, Balance], prices: Mapping[str, Decimal], symbols: Sequence[str], quote: str
 ) -> Valuation:
-    """The totals at ``prices`` (by symbol). An asset that no symbol of the bot is about has no price here and
-    counts nothing: equity, and so every size, is never above what the bot can account for.
+    """The totals at ``prices`` (by symbol), less what was set aside at the opening: nobody may spend that. An asset
+    that no symbol of the bot is about has no price here and counts nothing: equity, and so every size, is never
+    above what the bot can account for.
 
     Raises ``KeyError`` when the price of a held symbol is missing."""
     held = {
-        symbol: balances[_base(symbol, quote)].total * prices[symbol]
+        symbol: balances[_base(symbol, quote)].own * prices[symbol]
         for symbol in held_symbols(balances, symbols, quote)
     }
-    cash = balances[quote].total if quote in balances else ZERO
+    cash = balances[quote].own if quote in balances else ZERO
     return Valuation(cash + sum(held.values(), ZERO), held, dict(prices))
+
+
+def unit_values(points: Sequence[EquityPoint]) -> list[Decimal]:
+    """What a share of the account was worth at each point: as its equity was at the first, and from then on changed
+    only by gains and losses, each as a fraction of the money that was at work. So money that comes or goes is
+    neither, and a loss weighs as much as it hurts: of an account of 1000, 900 are withdrawn and 90 of the last 100
+    are lost; that is 90 %."""
+    values: list[Decimal] = []
+    factor: Decimal | None = ONE
+    value = ZERO
+    before: EquityPoint | None = None
+    for point in points:
+        if before is not None and point.outside != before.outside and value > ZERO:
+            at_work = before.gross + point.outside - before.outside
+            factor = value / at_work if at_work > ZERO else None
+        if factor is None and point.gross > ZERO:
+            factor = value / point.gross
+        if factor is not None:
+            value = factor * point.gross
+        # Without a factor all was taken away: nothing is at work, and nothing is lost.
+        values.append(value)
+        before = point
+    return values
 
 
 class TailRisk(msgspec.Struct, frozen=True):

@@ -11,15 +11,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, floor_time
 from tradingbot_agents.ledger.port import EquityPoint, Trade
+from tradingbot_agents.risk.exposure import unit_values
 from tradingbot_agents.risk.refused import percent, plain
 from tradingbot_agents.risk.settings import Cooldown, DailyLoss, MaxDrawdown, Protections, StopLossGuard
 
 DAY = timedelta(days=1)
+EQUITY_DELAY = timedelta(seconds=1)
+"""How long after a multiple of the interval the equity is recorded: what the bars that close with it set off is
+done by then, so that neither the order of timers nor a restart changes what is recorded."""
 
 
 class Active(msgspec.Struct, frozen=True):
@@ -63,7 +68,7 @@ def active_protections(
     settings: Protections, now: datetime, *, trades: Sequence[Trade], equity: Sequence[EquityPoint]
 ) -> list[Active]:
     """All that are in force at ``now``. ``trades`` and ``equity`` oldest first, the equity of now included;
-    outside movements are already taken off the points, and so count neither as loss nor as gain."""
+    outside movements count neither as loss nor as gain."""
     found: list[Active] = []
     if settings.max_drawdown is not None:
         found += max_drawdown(settings.max_drawdown, now, equity)
@@ -76,46 +81,64 @@ def active_protections(
     return found
 
 
+class _Unit(msgspec.Struct, frozen=True):
+    """A point, and what a share of the account was worth then."""
+
+    at: datetime
+    gross: Decimal
+    value: Decimal
+
+    def in_its_money(self, other: _Unit) -> Decimal:
+        """What ``other`` would have been, had the money that came or went since been there or gone already."""
+        return other.value * self.gross / self.value if self.value > ZERO else other.gross
+
+
+def _units(equity: Sequence[EquityPoint]) -> list[_Unit]:
+    return [_Unit(point.at, point.gross, value) for point, value in zip(equity, unit_values(equity), strict=True)]
+
+
 def max_drawdown(settings: MaxDrawdown, now: datetime, equity: Sequence[EquityPoint]) -> list[Active]:
     """In force for ``pause`` after the last point that was ``limit`` or more below the highest of the
     ``lookback`` before it. While the account stays that deep the pause begins anew, so it ends at the latest
     ``pause`` after the high is forgotten."""
-    highs: deque[EquityPoint] = deque()
-    breach: tuple[EquityPoint, EquityPoint] | None = None
-    for point in equity:
-        while highs and highs[-1].equity <= point.equity:
+    highs: deque[_Unit] = deque()
+    breach: tuple[_Unit, _Unit] | None = None
+    for unit in _units(equity):
+        while highs and highs[-1].value <= unit.value:
             highs.pop()
-        highs.append(point)
-        while highs[0].at < point.at - settings.lookback:
+        highs.append(unit)
+        while highs[0].at < unit.at - settings.lookback:
             highs.popleft()
         high = highs[0]
-        if high.equity > ZERO and point.equity <= high.equity * (ONE - settings.limit):
-            breach = (point, high)
+        if high.value > ZERO and unit.value <= high.value * (ONE - settings.limit):
+            breach = (unit, high)
     if breach is None or breach[0].at + settings.pause <= now:
         return []
     low, high = breach
     detail = (
-        f"equity of {plain(low.equity)} was {percent(ONE - low.equity / high.equity)} below the {plain(high.equity)}"
-        f" of {high.at:%Y-%m-%d %H:%MZ}, limit {percent(settings.limit)}"
+        f"equity of {plain(low.gross)} was {percent(ONE - low.value / high.value)} below the"
+        f" {plain(low.in_its_money(high))} of {high.at:%Y-%m-%d %H:%MZ}, limit {percent(settings.limit)}"
     )
     return [Active("maxDrawdown", None, low.at + settings.pause, detail)]
 
 
 def daily_loss(settings: DailyLoss, now: datetime, equity: Sequence[EquityPoint]) -> list[Active]:
     """In force until the next day (UTC) once the day's lowest equity is ``limit`` or more below the one it
-    began with: the last point of the day before, or the first of this one if there is none."""
+    began with: the point of midnight, which has all that yesterday's last bar set off; without it (nobody was
+    there) the last one of the day before, or else the first of this one."""
     midnight = floor_time(now, DAY)
-    before = [point for point in equity if midnight - DAY <= point.at <= midnight]
-    today = [point for point in equity if midnight < point.at <= now]
+    units = _units(equity)
+    before = [unit for unit in units if midnight - DAY <= unit.at < midnight]
+    today = [unit for unit in units if midnight <= unit.at <= now]
     if not today:
         return []
-    start = before[-1] if before else today[0]
-    lowest = min(today, key=lambda point: point.equity)
-    if start.equity <= ZERO or lowest.equity > start.equity * (ONE - settings.limit):
+    start = before[-1] if before and today[0].at > midnight + EQUITY_DELAY else today[0]
+    lowest = min(today, key=lambda unit: unit.value)
+    if start.value <= ZERO or lowest.value > start.value * (ONE - settings.limit):
         return []
     detail = (
-        f"the day began with {plain(start.equity)} and fell to {plain(lowest.equity)},"
-        f" {percent(ONE - lowest.equity / start.equity)} less, limit {percent(settings.limit)}"
+        f"the day began with {plain(lowest.in_its_money(start))} and fell to {plain(lowest.gross)},"
+        f" {percent(ONE - lowest.value / start.value)} less, limit {percent(settings.limit)}"
     )
     return [Active("dailyLoss", None, midnight + DAY, detail)]
 

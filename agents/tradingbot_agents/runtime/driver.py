@@ -114,8 +114,8 @@ class ReplayDriver:
     async def _drain(self) -> None:
         """Deliver all there is. While something that a handler needs is away, neither messages nor time move."""
         await self._deliver()
-        while self._bus.is_held_up:
-            await self._supervisor.bring_back()
+        while (error := self._bus.held_up_by) is not None:
+            await self._supervisor.bring_back(error)
             self._bus.resume()
             await self._deliver()
 

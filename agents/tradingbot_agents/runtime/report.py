@@ -19,6 +19,7 @@ from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.spelling import spelled
 from tradingbot_agents.domain.values import ZERO, floor_time, split_symbol
 from tradingbot_agents.ledger.port import Balance, EquityPoint, Invariant, Trade
+from tradingbot_agents.risk.exposure import TailRisk, unit_values
 
 REPORT_VERSION = 1
 _RATIO = Decimal("0.0001")
@@ -102,6 +103,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The deepest fall of the equity below an earlier peak, as a fraction of that peak."""
     exposure: Decimal
     """The share of the time in which at least one position was held, counted in minutes."""
+    value_at_risk: Decimal | None
+    """The loss of one bar that what is held at the end does not exceed with the spec's confidence. ``None``: nothing
+    is held, or there are too few returns to say."""
+    expected_shortfall: Decimal | None
+    """The mean loss of the bars in the tail beyond it."""
     positions: tuple[PositionLine, ...]
     balances: tuple[BalanceLine, ...]
     invariants: InvariantsLine
@@ -129,12 +135,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Last price by symbol."""
     equity_start: Decimal
     equity_points: Sequence[EquityPoint]
+    risk: TailRisk | None
+    """Of what is held at the end; ``None``: nothing is held."""
     invariants: Sequence[Invariant]
 
 
 def build_report(facts: Facts) -> Report:
     end_equity = equity_at(facts.balances, facts.prices, facts.quote_currency)
-    curve = [facts.equity_start, *(point.equity for point in facts.equity_points), end_equity]
+    outside = facts.equity_points[-1].outside if facts.equity_points else ZERO
+    curve = [
+        EquityPoint(facts.start, facts.equity_start),
+        *facts.equity_points,
+        EquityPoint(facts.end, end_equity - outside, outside),
+    ]
     positions = tuple(_position_line(facts.positions[symbol], facts.prices) for symbol in sorted(facts.positions))
     wins = sum(1 for trade in facts.trades if trade.profit > ZERO)
     details = tuple(
@@ -164,8 +177,10 @@ def build_report(facts: Facts) -> Report:
             end=_plain(end_equity),
             change=_ratio(end_equity - facts.equity_start, facts.equity_start),
         ),
-        drawdown=max_drawdown(curve),
+        drawdown=max_drawdown(unit_values(curve)),
         exposure=_exposure(facts),
+        value_at_risk=facts.risk.value_at_risk if facts.risk is not None else None,
+        expected_shortfall=facts.risk.expected_shortfall if facts.risk is not None else None,
         positions=positions,
         balances=tuple(_balance_line(facts.balances[asset]) for asset in sorted(facts.balances)),
         invariants=InvariantsLine(
@@ -178,11 +193,12 @@ def build_report(facts: Facts) -> Report:
 
 
 def equity_at(balances: Mapping[str, Balance], prices: Mapping[str, Decimal], quote: str) -> Decimal:
-    """All of the account's assets at the last prices; an asset without a price counts nothing."""
+    """What the account's bots have, at the last prices; an asset without a price counts nothing, nor does what was
+    set aside at the opening."""
     value = ZERO
     by_base = {split_symbol(symbol)[0]: price for symbol, price in prices.items() if split_symbol(symbol)[1] == quote}
     for asset, balance in balances.items():
-        value += balance.total if asset == quote else balance.total * by_base.get(asset, ZERO)
+        value += balance.own if asset == quote else balance.own * by_base.get(asset, ZERO)
     return value
 
 
@@ -310,6 +326,8 @@ def to_text(report: Report) -> str:
     for line in held:
         gain = f"{money(line.unrealised)} unrealised" if line.unrealised is not None else "no price"
         lines.append(f"    {line.symbol:<10} {line.state:<8} {line.amount:f} · {_exits(line)} · {gain}")
+    if held:
+        lines.append(_row("risk", _risk(report)))
     verdict = "all hold" if not report.invariants.violated else f"{report.invariants.violated} VIOLATED"
     lines.append(_row("invariants", f"{report.invariants.checked} checked, {verdict}"))
     return "\n".join(lines)
@@ -321,6 +339,14 @@ def _exits(line: PositionLine) -> str:
         return "too little to be sold"
     stop = f"stop {line.stop:f}" if line.stop is not None else "NO STOP"
     return stop if line.target is None else f"{stop}, target {line.target:f}"
+
+
+def _risk(report: Report) -> str:
+    if report.value_at_risk is None or report.expected_shortfall is None:
+        return "too few bars to say what one can cost"
+    money = partial(_money, quote=report.quote_currency)
+    shortfall = money(report.expected_shortfall)
+    return f"one bar: value at risk {money(report.value_at_risk)}, expected shortfall {shortfall}"
 
 
 def _row(name: str, text: str) -> str:

@@ -32,6 +32,7 @@ from tradingbot_agents.bus.topology import (
 )
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered, RunEnded, RunStarted
+from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
 from tradingbot_agents.exchange.market_rules import load_market_rules
 from tradingbot_agents.exchange.simulated import SimulatedExchange
@@ -39,9 +40,10 @@ from tradingbot_agents.exchange.state import StateStore
 from tradingbot_agents.ledger.datadir import DataDir, read_identity
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
-from tradingbot_agents.ledger.port import Invariant, Ledger
+from tradingbot_agents.ledger.port import Balance, Invariant, Ledger
 from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.marketdata.memory import MemoryCandleStore
+from tradingbot_agents.risk.exposure import Closes, TailRisk, tail_risk, value_account
 from tradingbot_agents.runtime import report as reporting
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
@@ -165,8 +167,9 @@ async def run(options: RunOptions) -> int:
         if exchange.next_close() is not None:
             ending = await session.trade(server, stop, live_view=live_view, log_output=output)
         report = await session.report()
+        left = await session.left() if ending is Ending.STOPPED else None
 
-    _print_report(report, options, ending)
+    _print_report(report, options, ending, left)
     if report.invariants.violated:
         return INVARIANT_VIOLATED
     return INTERRUPTED if ending is Ending.STOPPED and stop.by is signal.SIGINT else OK
@@ -199,7 +202,8 @@ class Session:
         """Write the opening snapshot, the first time."""
         holdings = {asset: balance.total for asset, balance in (await self._exchange.balances()).items()}
         prices = {symbol: self._exchange.opening_price(symbol) for symbol in self._bot.spec.symbols}
-        balances, adopted = opening(self._bot, holdings, prices)
+        rules = await self._exchange.market_rules(self._bot.spec.symbols)
+        balances, adopted = opening(self._bot, holdings, prices, rules)
         await self._ledger.open_account(balances, adopted, self._source.start_time, quote=self._quote)
 
     async def trade(
@@ -383,7 +387,7 @@ class Session:
         )
 
     def _tell_gaps(self, sink: Sink) -> None:
-        """What the candle files lack is known before the run; the agents notice it again as it comes."""
+        """What the candle files lack is known before the run; data collection tells it again as it comes."""
         if self._exchange.place > self._source.start_time:
             return
         for found in self._exchange.reports:
@@ -432,20 +436,40 @@ class Session:
 
     def _equity_start(self) -> Decimal:
         """What the account was worth when it was opened, at the opening prices."""
-        balances, _ = opening(self._bot, self._bot.spec.account.paper_balances or {}, {})
-        value = Decimal(0)
-        for asset, amount in balances.items():
-            if asset == self._quote:
-                value += amount
-            else:
-                price = self._exchange.opening_price(f"{asset}/{self._quote}")
-                value += amount * price if price is not None else Decimal(0)
-        return value
+        prices = {symbol: self._exchange.opening_price(symbol) for symbol in self._bot.spec.symbols}
+        paper = self._bot.spec.account.paper_balances or {}
+        balances, adopted = opening(self._bot, paper, prices, self._exchange.rules)
+        return sum((each.amount * each.price for each in adopted), balances.get(self._quote, Decimal(0)))
+
+    def _tail_risk(self, balances: Mapping[str, Balance]) -> TailRisk | None:
+        """Of what the account holds now; ``None``: nothing."""
+        settings = risk_settings(self._bot)
+        prices = self.prices()
+        held = value_account(balances, prices, tuple(prices), self._quote).held
+        if not held:
+            return None
+        closes = Closes(settings.value_at_risk.lookback_candles)
+        for symbol in held:
+            for bar in self._exchange.last_bars(symbol, settings.value_at_risk.lookback_candles + 1):
+                closes.add(bar)
+        returns = {symbol: closes.returns(symbol) for symbol in held}
+        return tail_risk(held, returns, settings.value_at_risk.confidence, settings.quote_step)
+
+    async def left(self) -> str:
+        """What is left when a run is stopped, in words."""
+        positions = [position for position in (await self._ledger.positions()).values() if position.is_held]
+        stops = [order for order in await self._ledger.live_orders() if order.leg is Leg.STOP]
+        played, in_all = self._exchange.progress
+        return (
+            f"Left: {_counted(len(positions), 'open position')}, {_counted(len(stops), 'stop')} resting on the"
+            f" exchange, {_counted(in_all - played, 'candle')}."
+        )
 
     async def report(self) -> reporting.Report:
         ledger = self._ledger
         played, _ = self._exchange.progress
         decisions = await ledger.decisions()
+        balances = await ledger.balances()
         return reporting.build_report(
             reporting.Facts(
                 bot=self._bot.metadata.name,
@@ -461,10 +485,11 @@ class Session:
                 trades=await ledger.trades(),
                 fills=await ledger.fills(),
                 positions=await ledger.positions(),
-                balances=await ledger.balances(),
+                balances=balances,
                 prices=self.prices(),
                 equity_start=self._equity_start(),
                 equity_points=await ledger.equity(),
+                risk=self._tail_risk(balances),
                 invariants=[*await ledger.invariants(), await self._exchange_agrees()],
             )
         )
@@ -590,7 +615,12 @@ def _dead_letters_to(sink: Sink, clock: VirtualClock) -> Callable[[DeadLetter], 
     return tell
 
 
-def _print_report(report: reporting.Report, options: RunOptions, ending: Ending) -> None:
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _print_report(report: reporting.Report, options: RunOptions, ending: Ending, left: str | None) -> None:
+    """``left``: what a stopped run leaves behind, in words."""
     if options.report is not None:
         options.report.write_text(reporting.to_json(report) + "\n")
     if options.output == "json":
@@ -601,5 +631,5 @@ def _print_report(report: reporting.Report, options: RunOptions, ending: Ending)
         )
         return
     print(reporting.to_text(report))
-    if ending is Ending.STOPPED:
-        print("\nStopped; what was in flight is finished. The same command goes on from here.")
+    if left is not None:
+        print(f"\n{left}\nStopped; what was in flight is finished. The same command goes on from here.")

@@ -18,7 +18,7 @@ import msgspec
 from tradingbot_agents.bus import Bus
 from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
-from tradingbot_agents.domain.events import AgentRestarted
+from tradingbot_agents.domain.events import AgentRestarted, DependencyAway
 from tradingbot_agents.exchange.candle_files import CandleFileInvalid
 from tradingbot_agents.exchange.state import ExchangeStateError
 from tradingbot_agents.ledger.port import Fenced, LedgerError
@@ -134,18 +134,28 @@ class Supervisor:
             except Exception as again:
                 error = again
 
-    async def bring_back(self) -> None:
-        """Something that agents need is away, and they are not to blame: restore it, with growing pauses. Raises
-        ``AgentGaveUp`` when that does not help."""
+    async def bring_back(self, error: Exception) -> None:
+        """Something that agents need is away, as ``error`` says, and they are not to blame: restore it, with growing
+        pauses. Raises ``AgentGaveUp`` when that does not help."""
+        cause = error.__cause__ or error
         attempt = self._count_failure(DEPENDENCY)
         if attempt > self._backoff.attempts:
-            raise AgentGaveUp(DEPENDENCY, attempt - 1, RuntimeError("what the agents need stays away"))
+            raise AgentGaveUp(DEPENDENCY, attempt - 1, cause) from error
+        self._sink.emit(
+            DependencyAway(
+                at=self._clock.now(),
+                agent="supervisor",
+                what=DEPENDENCY,
+                attempt=attempt,
+                why=f"{type(cause).__name__}: {cause}",
+            )
+        )
         await self._sleep(self._backoff.pause(attempt).total_seconds())
         try:
             await self._restore()
-        except LedgerError as error:
+        except LedgerError as again:
             if attempt >= self._backoff.attempts:
-                raise AgentGaveUp(DEPENDENCY, attempt - 1, error) from error
+                raise AgentGaveUp(DEPENDENCY, attempt - 1, again) from again
 
     def _count_failure(self, name: str) -> int:
         now = self._monotonic()

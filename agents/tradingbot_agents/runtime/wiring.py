@@ -15,7 +15,7 @@ from typing import TypeVar
 from tradingbot_agents.bus.port import QueueSpec
 from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.data_collection.settings import Settings as DataCollectionSettings
-from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees
+from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, SymbolRules
 from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, split_symbol
 from tradingbot_agents.exchange.port import Capabilities
 from tradingbot_agents.exchange.simulated import SimulatedSettings
@@ -23,6 +23,7 @@ from tradingbot_agents.execution.settings import LookUpSettings, TrailingSetting
 from tradingbot_agents.execution.settings import Settings as ExecutionSettings
 from tradingbot_agents.ledger.port import Adoption
 from tradingbot_agents.risk import settings as risk
+from tradingbot_agents.risk.proposal import levels_at
 from tradingbot_agents.runtime.data import account_key
 from tradingbot_agents.runtime.supervisor import Backoff
 from tradingbot_agents.strategy import settings as strategy
@@ -95,9 +96,13 @@ def simulated_settings(bot: TradingBot) -> SimulatedSettings:
 
 
 def opening(
-    bot: TradingBot, holdings: Mapping[str, Decimal], prices: Mapping[str, Decimal | None]
+    bot: TradingBot,
+    holdings: Mapping[str, Decimal],
+    prices: Mapping[str, Decimal | None],
+    rules: Mapping[str, SymbolRules],
 ) -> tuple[dict[str, Decimal], list[Adoption]]:
-    """The opening snapshot of ``holdings``, and which of them become positions at ``prices`` (by symbol)."""
+    """The opening snapshot of ``holdings``, and which of them become positions at ``prices`` (by symbol), with
+    the stop and the target that an entry at that price would have. ``rules``: of each symbol with a price."""
     balances = {asset: amount for asset, amount in holdings.items() if amount > ZERO}
     adopted = []
     if bot.spec.account.holdings_at_start == "adopt":
@@ -105,7 +110,16 @@ def opening(
             base, _ = split_symbol(symbol)
             price = prices.get(symbol)
             if base in balances and price is not None:
-                adopted.append(Adoption(symbol=symbol, amount=balances[base], price=price))
+                levels = levels_at(price, rules[symbol], risk_settings(bot))
+                adopted.append(
+                    Adoption(
+                        symbol=symbol,
+                        amount=balances[base],
+                        price=price,
+                        stop_price=levels.stop,
+                        target_price=levels.target,
+                    )
+                )
     return balances, adopted
 
 

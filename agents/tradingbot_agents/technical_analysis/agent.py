@@ -13,7 +13,6 @@ from tradingbot_agents.bus import Bus, Reject
 from tradingbot_agents.bus.topology import TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.domain.events import CandleGap
 from tradingbot_agents.domain.messages import CandleClosed, SignalRaised
 from tradingbot_agents.domain.values import TIMEFRAMES
 from tradingbot_agents.marketdata import CandleStore
@@ -57,7 +56,7 @@ class TechnicalAnalysisAgent:
         sink: Sink,
         store: CandleStore,
     ) -> None:
-        """``timers`` is what every agent is given; this one acts on candles only."""
+        """``timers`` and ``sink`` are what every agent is given; this one acts on candles only, and says signals."""
         self._bot = bot
         self._settings = settings
         self._bar = TIMEFRAMES[settings.timeframe]
@@ -65,7 +64,6 @@ class TechnicalAnalysisAgent:
         self._new_window()  # Refuses one that is too short now, not at the first candle.
         self._clock = clock
         self._bus = bus
-        self._sink = sink
         self._store = store
         self._tracks: dict[str, _Track] = {}
 
@@ -115,27 +113,13 @@ class TechnicalAnalysisAgent:
         behind = max((self._clock.now() - candle.open_time) // self._bar + 1, 1)
         found = await self._store.latest(candle.symbol, settings.timeframe, wanted + behind)
         missed = [one for one in found if one.open_time < candle.open_time][-wanted:]
-        if track.newest is not None and between is not None:
+        if track.newest is not None:
+            # What the store has not either was never there: data collection has told that gap.
             missed = [one for one in missed if one.open_time > track.newest]
-            if len(missed) < wanted:
-                self._tell_gap(track.newest, candle, between - len(missed))
         for index, one in enumerate(missed):
             track.append(one)
             if track.window.full and len(missed) - index <= settings.warmup_signals:
                 await self._raise(track, one, one.id, one.id, backfill=True)
-
-    def _tell_gap(self, newest: datetime, candle: Candle, missing: int) -> None:
-        self._sink.emit(
-            CandleGap(
-                at=self._clock.now(),
-                agent=self.name,
-                correlation_id=candle.id,
-                symbol=candle.symbol,
-                after=newest,
-                before=candle.open_time,
-                missing=missing,
-            )
-        )
 
     async def _raise(
         self, track: _Track, candle: Candle, candle_id: str, correlation_id: str, backfill: bool

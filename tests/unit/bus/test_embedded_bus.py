@@ -187,6 +187,19 @@ async def test_the_driver_can_end_a_pause_without_time_passing(
     assert len(reader.got) == (2 if goes_on else 1)
 
 
+async def test_what_holds_a_queue_up_is_known_until_it_goes_on(embedded: Embedded) -> None:
+    away = DependencyUnavailable("away")
+    await embedded.bus.consume("risk.intents", Reader(away))
+    assert embedded.bus.held_up_by is None
+    await embedded.bus.publish(an_intent(1))
+    await embedded.deliver()
+    assert embedded.bus.held_up_by is away
+    embedded.bus.resume()
+    assert embedded.bus.held_up_by is None
+    await embedded.deliver()
+    assert embedded.bus.held_up_by is None
+
+
 async def test_a_new_consumer_does_not_wait_for_the_old_ones_pause(embedded: Embedded) -> None:
     await embedded.bus.consume("risk.intents", Reader(DependencyUnavailable("away")))
     await embedded.bus.publish(an_intent(1))

@@ -12,6 +12,7 @@ import pytest
 from tradingbot_agents.domain.orders import (
     RESERVATION_TRANSITIONS,
     TRANSITIONS,
+    IllegalReservation,
     IllegalTransition,
     Order,
     OrderEvent,
@@ -51,7 +52,7 @@ LEGAL = {
         E.FILL: S.CANCELLING,
         E.COMPLETE: S.FILLED,
         E.END_CANCELLED: S.CANCELLED,
-        E.REFUSE_CANCEL: S.OPEN,
+        E.REJECT: S.REJECTED,
         E.LOSE_CONTACT: S.UNRESOLVED,
     },
     S.UNRESOLVED: {
@@ -158,5 +159,14 @@ def test_every_transition_of_a_reservation() -> None:
     assert RESERVATION_TRANSITIONS == {
         (ReservationState.HELD, ReservationEvent.DRAW): ReservationState.HELD,
         (ReservationState.HELD, ReservationEvent.SETTLE): ReservationState.SETTLED,
+        (ReservationState.SETTLED, ReservationEvent.DRAW): ReservationState.SETTLED,
         (ReservationState.SETTLED, ReservationEvent.REVIVE): ReservationState.HELD,
     }
+
+
+def test_a_reservation_refuses_what_is_no_transition() -> None:
+    held = Reservation(client_order_id="entry-1", asset="USDT", amount=D("67.63"))
+    with pytest.raises(IllegalReservation, match="of order entry-1 is held and can not revive"):
+        held.revive()
+    with pytest.raises(IllegalReservation, match="of order entry-1 is settled and can not settle"):
+        held.settle().settle()

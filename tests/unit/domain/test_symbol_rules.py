@@ -278,6 +278,22 @@ def test_a_fee_in_base_makes_the_smallest_buy_unsellable() -> None:
     assert doge.exit_problem(Decimal("13"), Decimal("0.09")) is None
 
 
+def test_a_sale_whose_fee_is_taken_in_base_keeps_it_back_everywhere() -> None:
+    rules = msgspec.structs.replace(
+        BTC, fees=Fees(Decimal("0.001"), Decimal("0.002"), FeeCurrency.BASE), min_amount=Decimal("1")
+    )
+    held = rules.received_base(Decimal("1.003"))
+    assert rules.floor_amount(held) == Decimal("1.00099")
+    assert rules.sellable(held) == Decimal("0.99899"), "of 1.000994"
+    assert rules.exit_problem(Decimal("1.003"), Decimal("60000")) == OrderProblem(
+        "below_minimum_amount", "amount", Decimal("0.99899"), Decimal("1")
+    )
+    assert rules.is_dust(held, Decimal("60000"))
+    assert rules.exit_problem(Decimal("1.005"), Decimal("60000")) is None
+    assert not rules.is_dust(rules.received_base(Decimal("1.005")), Decimal("60000"))
+    assert BTC.sellable(Decimal("1.000999")) == Decimal("1.00099"), "a fee in what is received costs no base"
+
+
 def test_a_fee_in_quote_leaves_the_whole_buy() -> None:
     in_quote = msgspec.structs.replace(
         REAL["DOGE/USDT"], fees=Fees(Decimal("0.001"), Decimal("0.001"), FeeCurrency.QUOTE)
@@ -305,9 +321,10 @@ def test_what_passes_the_exit_rule_can_be_sold(symbol: str, steps: int, ticks: i
     rules = REAL[symbol]
     bought, price = steps * rules.amount.value, ticks * rules.price.value
     if rules.exit_problem(bought, price) is None:
-        sold = rules.floor_amount(rules.received_base(bought))
+        held = rules.received_base(bought)
+        sold = rules.sellable(held)
         assert sold <= bought
-        assert not rules.is_dust(sold, price)
+        assert not rules.is_dust(held, price)
         assert rules.order_problem(OrderType.MARKET, sold, price) is None
 
 

@@ -15,11 +15,12 @@ RigFactory = Callable[..., Awaitable[Rig]]
 
 @pytest.fixture
 def make_rig() -> RigFactory:
-    """Make a rig with an open account; its agent is not started."""
+    """Make a rig with an open account, if that is not left to the test; its agent is not started."""
 
-    async def make(**options: Any) -> Rig:
+    async def make(*, open_account: bool = True, **options: Any) -> Rig:
         rig = Rig(LedgerModel(ModelAccount(ACCOUNT), BOT), **options)
-        await rig.open()
+        if open_account:
+            await rig.open()
         return rig
 
     return make

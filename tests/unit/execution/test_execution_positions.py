@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import msgspec
 import pytest
 
 from support.execution import CAPABILITIES, FIVE_MINUTES, LOOK_UP, NOW, SETTINGS, SYMBOL, TRAILING, D, candle
 from support.execution_rig import Rig
 from support.fake_venue import RETRY_AFTER, Spoil
-from tradingbot_agents.domain.events import PositionProtected
+from tradingbot_agents.domain.events import PositionProtected, PositionUnprotected
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.position import PositionState
-from tradingbot_agents.domain.values import BotState, Leg, OrderType
+from tradingbot_agents.domain.values import BotState, Leg, OrderType, Side
+from tradingbot_agents.ledger.port import Adoption
 
 from .conftest import RigFactory
 
 WATCHED = msgspec.structs.replace(SETTINGS, stops_on_exchange=False)
+HOUR = timedelta(hours=1)
 TRAILED = msgspec.structs.replace(SETTINGS, trailing=TRAILING)
 
 
@@ -69,18 +74,68 @@ async def hung_entry(rig: Rig) -> None:
     rig.venue.settle(name)
 
 
-async def test_a_refused_stop_is_watched_and_said(rig: Rig) -> None:
+async def test_a_refused_stop_is_said_and_placed_again(rig: Rig) -> None:
     await hung_entry(rig)
     rig.venue.spoil("create_order", Spoil.REFUSED)
     await rig.run(11)
     (stop,) = await rig.legs(Leg.STOP)
     assert stop.state is OrderState.REJECTED
     assert "position_unprotected" in rig.events()
+    await rig.run(2)
+    assert [order.state for order in await rig.legs(Leg.STOP)] == [OrderState.REJECTED, OrderState.OPEN]
+    assert "position_protected" in rig.events()
+    await rig.check()
+
+
+async def test_a_refused_stop_is_watched_meanwhile(make_rig: RigFactory) -> None:
+    patient = msgspec.structs.replace(SETTINGS, exit_retry=HOUR, exit_retry_longest=HOUR)
+    rig = await make_rig(settings=patient)
+    await rig.start()
+    await hung_entry(rig)
+    rig.venue.spoil("create_order", Spoil.REFUSED)
     await rig.run(60)
-    assert len(await rig.legs(Leg.STOP)) == 1, "it is not asked again and again"
+    assert len(await rig.legs(Leg.STOP)) == 1
     rig.venue.prices[SYMBOL] = D("94.9")
     await rig.run(11)
     assert await closed_by(rig) == [Leg.STOP]
+
+
+async def adopting(make_rig: RigFactory, **levels: Any) -> Rig:
+    """A rig that holds 2 BTC from before its start."""
+    rig = await make_rig(open_account=False)
+    adoption = Adoption(symbol=SYMBOL, amount=D(2), price=D(100), **levels)
+    await rig.ledger.open_account({"USDT": D(1000), "BTC": D(2)}, [adoption], NOW, quote="USDT")
+    await rig.open()
+    rig.venue.base[SYMBOL] = D(2)
+    await rig.start()
+    return rig
+
+
+async def test_an_adopted_position_is_protected_from_the_first_look(make_rig: RigFactory) -> None:
+    rig = await adopting(make_rig, stop_price=D(95), target_price=D(110))
+    (stop,) = await rig.legs(Leg.STOP)
+    assert (stop.state, stop.stop_price, stop.amount) == (OrderState.OPEN, D(95), D(2))
+    await rig.candle("111")
+    assert (await rig.position()).state is PositionState.FLAT
+    assert [trade.leg for trade in await rig.ledger.trades()] == [Leg.TARGET]
+
+
+async def test_a_position_without_a_stop_price_is_said(make_rig: RigFactory) -> None:
+    rig = await adopting(make_rig)
+    await rig.candle("50")
+    (told,) = [event for event in rig.sink.events if isinstance(event, PositionUnprotected)]
+    assert "no stop price" in told.why
+    assert (await rig.position()).state is PositionState.OPEN
+
+
+@pytest.mark.parametrize("reason", ["entry", "target", "because"])
+async def test_the_words_of_a_strategy_choose_no_leg(rig: Rig, reason: str) -> None:
+    await rig.approve()
+    decision = await rig.ask_exit(reason=reason)
+    assert decision.detail == reason
+    assert [order.side for order in await rig.legs(Leg.EXIT)] == [Side.SELL]
+    assert [request.side for request in rig.venue.sent] == [Side.BUY, Side.SELL, Side.SELL], "entry, stop, sale"
+    assert await closed_by(rig) == [Leg.EXIT]
 
 
 async def test_a_rate_limited_stop_is_placed_after_the_pause_and_the_gap_is_told(rig: Rig) -> None:

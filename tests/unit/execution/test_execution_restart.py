@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.position import PositionState
 from tradingbot_agents.domain.values import Leg, OrderType, Side
 from tradingbot_agents.exchange.port import OrderRequest
+from tradingbot_agents.execution import Settings
 from tradingbot_agents.ledger.port import Ledger
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
@@ -62,6 +64,37 @@ async def test_where_a_look_up_is_authoritative_the_claimed_order_is_sent(make_r
     (entry,) = await rig.legs(Leg.ENTRY)
     assert entry.state is OrderState.FILLED
     assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    await rig.check()
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, IMMEDIATE], ids=["late look-ups", "authoritative look-ups"])
+async def test_a_claim_whose_first_answer_was_lost_is_taken_up(make_rig: RigFactory, settings: Settings) -> None:
+    """The ledger asks again after a lost connection, and is told that the order is not approved any more."""
+    rig = await make_rig(settings=settings)
+
+    class Forgetful(FailingLedger):
+        def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+            method = super().__getattr__(name)
+            if name != "claim":
+                return method
+
+            async def twice(*args: Any) -> Any:
+                await method(*args)
+                return await method(*args)
+
+            return twice
+
+    await rig.start(Forgetful(rig.ledger))
+    name = await rig.approve()
+    if settings is IMMEDIATE:
+        assert (await rig.order(name)).state is OrderState.FILLED
+        assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    else:
+        assert (await rig.order(name)).state is OrderState.UNRESOLVED
+        await rig.run(60)
+        assert (await rig.order(name)).state is OrderState.NOT_FOUND
+        assert rig.venue.sent == []
+        assert await rig.ledger.reservations() == []
     await rig.check()
 
 

@@ -109,17 +109,41 @@ def test_a_target_is_reached_by_the_last_price_not_by_a_touch() -> None:
     assert reached.leg is Leg.TARGET
 
 
-def test_a_position_without_a_stop_rests() -> None:
-    assert step(position(stop_price=None, target_price=None), seen=at("1")) == Rest()
+def test_a_position_without_a_stop_rests_and_that_is_said() -> None:
+    bare = step(position(stop_price=None, target_price=None), seen=at("1"))
+    assert isinstance(bare, Rest)
+    assert "no stop price" in bare.why
+    stopped = step(position(stop_price=None), state=BotState.STOPPED)
+    assert stopped == Rest("the bot is Stopped")
 
 
-def test_a_refused_stop_is_watched_and_not_placed_again() -> None:
-    refused = stop_order(state=OrderState.REJECTED, reason="no stops today", finished_at=NOW)
-    watched = step(position(), stops=[refused])
-    assert isinstance(watched, Rest)
-    assert "no stops today" in watched.why
-    moved = step(position(stop_price=D(96)), stops=[refused])
+def test_a_refused_stop_is_placed_again_after_a_pause_that_doubles() -> None:
+    refused = [
+        stop_order(
+            state=OrderState.REJECTED, reason="insufficient_funds: not there yet", finished_at=NOW, attempt=tried
+        )
+        for tried in range(9)
+    ]
+    for tried, seconds in ((1, 2), (2, 4), (3, 8), (4, 16), (9, 16)):
+        again = NOW + timedelta(seconds=seconds)
+        waits = step(position(), stops=refused[:tried], now=again - timedelta(seconds=1))
+        assert isinstance(waits, Rest)
+        assert waits.until == again
+        assert "insufficient_funds: not there yet" in waits.why
+        assert isinstance(step(position(), stops=refused[:tried], now=again), Protect)
+    moved = step(position(stop_price=D(96)), stops=refused, now=NOW)
     assert isinstance(moved, Protect), "another price is another question"
+
+
+@pytest.mark.parametrize("reason", ["order_type_not_supported: stopMarket", "unknown_symbol: BTC/USDT"])
+def test_a_stop_that_is_never_taken_is_watched_for_good(reason: str) -> None:
+    refused = stop_order(state=OrderState.REJECTED, reason=reason, finished_at=NOW)
+    watched = step(position(), stops=[refused], now=NOW + timedelta(days=1))
+    assert isinstance(watched, Rest)
+    assert reason in watched.why
+    assert watched.until is None
+    reached = step(position(), stops=[refused], seen=at("94"))
+    assert isinstance(reached, Leave)
 
 
 def test_a_stop_that_came_too_late_is_sold_at_once() -> None:
@@ -127,6 +151,10 @@ def test_a_stop_that_came_too_late_is_sold_at_once() -> None:
     late = step(position(), stops=[refused], price=D("94.99"))
     assert isinstance(late, Leave)
     assert late.leg is Leg.STOP
+    told = stop_order(state=OrderState.REJECTED, reason="stop_would_trigger_immediately: 95", finished_at=NOW)
+    behind = step(position(), stops=[told], price=D("95.01"), now=NOW)
+    assert isinstance(behind, Leave), "the exchange knows the price sooner than we"
+    assert behind.leg is Leg.STOP
 
 
 @pytest.mark.parametrize("state", [OrderState.NOT_FOUND, OrderState.DENIED, OrderState.CANCELLED])
@@ -234,7 +262,15 @@ def test_a_sale_ends_the_entry_first() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "leg"),
-    [("target", Leg.TARGET), ("stop", Leg.STOP), ("flatten", Leg.FLATTEN), ("consensus", Leg.EXIT), (None, Leg.EXIT)],
+    [
+        ("target", Leg.TARGET),
+        ("stop", Leg.STOP),
+        ("flatten", Leg.FLATTEN),
+        ("exit", Leg.EXIT),
+        ("consensus", Leg.EXIT),
+        ("entry", Leg.EXIT),
+        (None, Leg.EXIT),
+    ],
 )
 def test_the_leg_of_an_exit_is_in_the_books(reason: str | None, leg: Leg) -> None:
     assert closing_leg(position(state=PositionState.CLOSING, closing_reason=reason)) is leg
@@ -275,12 +311,25 @@ def test_stops_that_were_moved_are_no_failures() -> None:
 
 
 def test_an_order_is_no_larger_than_the_largest() -> None:
-    assert sellable(position(amount=D(200)), RULES) == D(50)
+    assert sellable(position(amount=D(200)), RULES, D(100)) == D(50)
+
+
+def test_an_order_is_worth_no_more_than_the_largest_notional() -> None:
+    rules = msgspec.structs.replace(RULES, max_notional=D(1000))
+    assert sellable(position(amount=D(20)), rules, D(95)) == D("10.52631"), "1000 / 95, down to the step"
+    assert sellable(position(amount=D(20)), rules, None) == D(20), "without a price the exchange judges"
+    terms = msgspec.structs.replace(TERMS, rules=rules)
+    placed = step(position(amount=D(20)), terms=terms)
+    assert isinstance(placed, Protect)
+    assert rules.order_problem(placed.type, placed.amount, placed.stop_price) is None
+    resting = stop_order(amount=placed.amount)
+    assert step(position(amount=D(20)), terms=terms, live=[resting]) == Rest(), "it can not grow"
+    assert step(msgspec.structs.replace(CLOSING, amount=D(20)), terms=terms, price=D(100)) == Sell(Leg.EXIT, D(10))
 
 
 def test_a_fee_in_base_currency_is_kept_back() -> None:
     rules = msgspec.structs.replace(RULES, fees=Fees(maker=D("0.002"), taker=D("0.001"), currency=FeeCurrency.BASE))
-    amount = sellable(position(), rules)
+    amount = sellable(position(), rules, None)
     assert amount == D("0.998")
     assert amount * D("1.002") <= 1
 
@@ -326,7 +375,8 @@ def test_when_a_resting_entry_goes() -> None:
 
 def test_a_bar_before_the_entry_says_nothing() -> None:
     bar = candle("100", low="1", high="200", open_time=NOW)
-    assert observe_candle(bar, NOW + timedelta(minutes=4)) == at("100", "1", "200")
+    assert observe_candle(bar, NOW) == at("100", "1", "200")
+    assert observe_candle(bar, NOW + timedelta(minutes=4)) == at("100"), "1 and 200 may have been before the entry"
     assert observe_candle(bar, NOW + FIVE_MINUTES) is None
     assert observe_candle(bar, None) == at("100", "1", "200")
 

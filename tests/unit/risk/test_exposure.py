@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from support.messages import START, a_candle
-from tradingbot_agents.ledger.port import Balance
-from tradingbot_agents.risk.exposure import Closes, TailRisk, held_symbols, tail_risk, value_account
+from tradingbot_agents.ledger.port import Balance, EquityPoint
+from tradingbot_agents.risk.exposure import Closes, TailRisk, held_symbols, tail_risk, unit_values, value_account
 
 CENT = Decimal("0.01")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
@@ -51,6 +52,49 @@ class TestEquity:
 
     def test_an_empty_account(self) -> None:
         assert value_account({}, {}, SYMBOLS, "USDT").equity == 0
+
+    def test_of_a_coin_that_was_set_aside_only_what_was_bought_counts(self) -> None:
+        ignored = Balance(
+            asset="BTC", total=Decimal(1), reserved=Decimal(0), outside_holds=Decimal(1), set_aside=Decimal(1)
+        )
+        account = {**balances(USDT="1000"), "BTC": ignored}
+        prices = {"BTC/USDT": Decimal(100000)}
+        assert held_symbols(account, SYMBOLS, "USDT") == []
+        assert value_account(account, {}, SYMBOLS, "USDT").equity == 1000
+        account["BTC"] = msgspec.structs.replace(ignored, total=Decimal("1.002"))
+        value = value_account(account, prices, SYMBOLS, "USDT")
+        assert (value.equity, value.held) == (Decimal(1200), {"BTC/USDT": Decimal(200)})
+
+
+class TestUnitValues:
+    def values(self, *points: tuple[str, str]) -> list[Decimal]:
+        """Of (what was there, the sum of what came from outside)."""
+        return unit_values(
+            [
+                EquityPoint(START + index * timedelta(hours=1), Decimal(gross) - Decimal(outside), Decimal(outside))
+                for index, (gross, outside) in enumerate(points)
+            ]
+        )
+
+    def test_without_movements_it_is_the_equity(self) -> None:
+        assert self.values(("1000", "0"), ("970", "0"), ("1100", "0")) == [1000, 970, 1100]
+        assert self.values(("1000", "500"), ("970", "500")) == [1000, 970]
+
+    def test_a_loss_is_of_the_money_that_is_left(self) -> None:
+        assert self.values(("1000", "0"), ("100", "-900"), ("10", "-900")) == [1000, 1000, 100]
+
+    def test_a_deposit_makes_an_earlier_loss_no_smaller(self) -> None:
+        assert self.values(("1000", "0"), ("900", "0"), ("9900", "9000")) == [1000, 900, 900]
+
+    def test_a_withdrawal_makes_an_earlier_loss_no_larger(self) -> None:
+        assert self.values(("1100", "0"), ("1050", "0"), ("50", "-1000"), ("55", "-1000")) == [1100, 1050, 1050, 1155]
+
+    def test_taking_everything_is_no_loss_and_bringing_it_back_no_gain(self) -> None:
+        points = (("1000", "0"), ("0", "-1000"), ("0", "-1000"), ("200", "-800"), ("100", "-800"))
+        assert self.values(*points) == [1000, 1000, 1000, 1000, 500]
+
+    def test_an_account_that_opens_empty_begins_with_its_first_money(self) -> None:
+        assert self.values(("0", "0"), ("500", "500"), ("450", "500")) == [0, 500, 450]
 
 
 class TestTailRisk:

@@ -74,6 +74,17 @@ class TestMaxDrawdown:
         [found] = active(rules(max_drawdown=DRAWDOWN), equity=points, now=NOON + 3 * HOUR)
         assert "16 % below the 100" in found.detail
 
+    def test_a_loss_of_what_a_withdrawal_left_counts_whole(self) -> None:
+        """1000, of which 900 are withdrawn; 90 of the other 100 are lost."""
+        points = [
+            a_point("1000", NOON - 2 * HOUR),
+            EquityPoint(NOON - HOUR, Decimal(1000), Decimal(-900)),
+            EquityPoint(NOON, Decimal(910), Decimal(-900)),
+        ]
+        assert active(rules(max_drawdown=DRAWDOWN), equity=points[:2]) == []
+        [found] = active(rules(max_drawdown=DRAWDOWN), equity=points)
+        assert "equity of 10 was 90 % below the 100 of 2024-03-05 11:00Z" in found.detail
+
     def test_it_looks_back_far_enough_for_a_breach_that_still_pauses(self) -> None:
         assert equity_since(rules(max_drawdown=DRAWDOWN), NOON) == NOON - 8 * DAY
 
@@ -102,6 +113,29 @@ class TestDailyLoss:
 
     def test_without_a_point_of_today_nothing_is_lost_today(self) -> None:
         assert active(self.LIMIT, equity=[a_point("100", self.MIDNIGHT - HOUR)]) == []
+
+    def test_a_loss_of_yesterdays_last_bar_is_not_of_today(self) -> None:
+        second = timedelta(seconds=1)
+        points = [
+            a_point("1000", self.MIDNIGHT - HOUR + second),
+            a_point("900", self.MIDNIGHT + second),
+            a_point("905", self.MIDNIGHT + HOUR + second),
+        ]
+        assert active(self.LIMIT, equity=points) == []
+        assert len(active(self.LIMIT, equity=[*points, a_point("855", NOON)])) == 1
+
+    def test_what_was_lost_while_nobody_was_there_counts(self) -> None:
+        points = [a_point("100", self.MIDNIGHT - HOUR), a_point("94", self.MIDNIGHT + timedelta(seconds=2))]
+        assert len(active(self.LIMIT, equity=points)) == 1
+
+    def test_a_withdrawal_hides_no_loss(self) -> None:
+        points = [
+            a_point("1000", self.MIDNIGHT),
+            EquityPoint(self.MIDNIGHT + HOUR, Decimal(1000), Decimal(-900)),
+            EquityPoint(NOON, Decimal(990), Decimal(-900)),
+        ]
+        [found] = active(self.LIMIT, equity=points)
+        assert found.detail == "the day began with 100 and fell to 90, 10 % less, limit 5 %"
 
     def test_it_looks_back_to_the_day_before(self) -> None:
         assert equity_since(self.LIMIT, NOON) == self.MIDNIGHT - DAY

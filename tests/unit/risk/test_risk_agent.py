@@ -634,3 +634,32 @@ async def test_nothing_is_decided_before_the_start() -> None:
     with pytest.raises(HandlerFailed) as failed:
         await bench.decide(a_wish("DOGE/USDT", at=CLOSED))
     assert "before start()" in str(failed.value.__cause__)
+
+
+async def test_what_was_ignored_at_the_opening_does_not_make_sizes() -> None:
+    """1 BTC of before, worth a hundred times the cash: sizes are of the 84.54 USDT."""
+    ledger = account(USDT="84.54", BTC="1")
+    ledger.set_aside["BTC"] = Decimal(1)
+    bench = await Bench(ledger).start()
+    await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+    [approved] = bench.approved()
+    assert approved.reserved == Decimal("67.63")
+    assert next(iter(ledger.points.values())).equity == Decimal("84.54")
+
+
+async def test_two_intents_of_one_id_are_no_redelivery() -> None:
+    bench = await Bench(account()).start()
+    [first, other] = wishes(("BTC/USDT", "0.9000"), ("ETH/USDT", "0.8000"))
+    same_id = msgspec.structs.replace(other, id=first.id)
+    await bench.decide(first, first, same_id)
+    assert [event.symbol for event in bench.approved()] == ["BTC/USDT"]
+    assert bench.rejected() == [("ETH/USDT", Reason.DUPLICATE_INTENT)]
+    assert list(bench.ledger.decided) == [first.id]
+
+
+async def test_kelly_reads_no_more_of_the_record_than_it_counts() -> None:
+    settings = with_settings(sizing=sizing(SizingMethod.KELLY))
+    bench = await Bench(account(), settings).start()
+    await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+    most = settings.sizing.kelly.lookback_trades + 2 * len(settings.symbols)
+    assert [call for call in bench.ledger.calls if call.startswith("trades(")] == [f"trades(limit={most})"]

@@ -14,6 +14,7 @@ from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.values import Leg, Side
 from tradingbot_agents.ledger.port import Balance, EquityPoint, Invariant, Trade
+from tradingbot_agents.risk.exposure import TailRisk
 from tradingbot_agents.runtime.report import (
     Facts,
     Report,
@@ -122,6 +123,7 @@ def facts(**changes: Any) -> Facts:
             EquityPoint(hours(40), Decimal(1100)),
             EquityPoint(hours(70), Decimal(990)),
         ),
+        risk=TailRisk(Decimal("12.34"), Decimal("15.60"), 500),
         invariants=(HOLDS, HOLDS),
     )
     return msgspec.structs.replace(whole, **changes)
@@ -228,6 +230,7 @@ majors: 3,600 candles, 2024-03-01 00:00 to 2024-03-05 04:00 UTC (finished)
   positions
     BTC/USDT   open     0.01 · stop 57000, target 66000 · 9.00 USDT unrealised
     SOL/USDT   dust     0.002 · too little to be sold · -0.10 USDT unrealised
+  risk        one bar: value at risk 12.34 USDT, expected shortfall 15.60 USDT
   invariants  2 checked, all hold"""
 
 
@@ -269,7 +272,7 @@ def test_the_text_fits_a_terminal_of_eighty_columns() -> None:
 KEYS = {
     "version", "bot", "account", "quoteCurrency", "seed", "finished", "start", "end", "candles", "decisions",
     "approved", "trades", "wins", "losses", "fills", "refusals", "fees", "profit", "unrealised", "equity",
-    "drawdown", "exposure", "positions", "balances", "invariants", "closedTrades",
+    "drawdown", "exposure", "valueAtRisk", "expectedShortfall", "positions", "balances", "invariants", "closedTrades",
 }  # fmt: skip
 
 
@@ -330,3 +333,40 @@ def test_no_amount_is_a_float_or_has_an_exponent(amount: str) -> None:
 def test_the_json_is_read_back_as_the_report_it_was() -> None:
     report = build_report(facts())
     assert msgspec.json.decode(to_json(report), type=Report) == report
+
+
+def test_what_was_set_aside_is_nobodys_equity() -> None:
+    held = {
+        "USDT": balance("USDT", "900"),
+        "BTC": Balance(
+            asset="BTC", total=Decimal("1.01"), reserved=Decimal(0), outside_holds=Decimal(1), set_aside=Decimal(1)
+        ),
+    }
+    assert equity_at(held, {"BTC/USDT": Decimal(60000)}, "USDT") == Decimal(1500)
+
+
+def test_a_drawdown_is_of_the_money_that_was_at_work() -> None:
+    points = (
+        EquityPoint(hours(10), Decimal(1000), Decimal(-900)),
+        EquityPoint(hours(20), Decimal(910), Decimal(-900)),
+    )
+    left = {"USDT": balance("USDT", "10")}
+    report = build_report(facts(balances=left, positions={}, equity_points=points, equity_start=Decimal(1000)))
+    assert report.drawdown == Decimal("0.9")
+
+
+def test_what_a_bar_can_cost() -> None:
+    report = build_report(facts())
+    assert (report.value_at_risk, report.expected_shortfall) == (Decimal("12.34"), Decimal("15.60"))
+    assert "risk        one bar: value at risk 12.34 USDT, expected shortfall 15.60 USDT" in to_text(report)
+    data = json.loads(to_json(report))
+    assert (data["valueAtRisk"], data["expectedShortfall"]) == ("12.34", "15.60")
+
+
+def test_what_a_bar_can_cost_is_not_known_from_few_bars_nor_of_nothing() -> None:
+    few = build_report(facts(risk=TailRisk(None, None, 3)))
+    assert (few.value_at_risk, few.expected_shortfall) == (None, None)
+    assert "too few bars" in to_text(few)
+    nothing = build_report(facts(risk=None, positions={}))
+    assert nothing.value_at_risk is None
+    assert "one bar" not in to_text(nothing)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.queues import BOT_QUEUES
+from tradingbot_agents.bus import DependencyUnavailable
 from tradingbot_agents.bus.embedded import EmbeddedBus
 from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK, STRATEGY
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
@@ -165,3 +166,25 @@ def test_a_missing_factory_is_a_bug_that_is_said() -> None:
             backoff=BACKOFF,
             restore=house._restore,
         )
+
+
+async def test_what_is_away_is_told_with_its_cause_and_named_in_the_end() -> None:
+    house = House()
+    away = DependencyUnavailable("the ledger does not answer")
+    away.__cause__ = ConnectionError("no space left on device")
+    for _ in range(BACKOFF.attempts):
+        await house.supervisor.bring_back(away)
+    with pytest.raises(AgentGaveUp, match=r"database failed 5 times .* ConnectionError: no space left on device"):
+        await house.supervisor.bring_back(away)
+    told = house.sink.named("dependency_away")
+    assert [event.fields()["attempt"] for event in told] == [1, 2, 3, 4]
+    assert told[0].fields()["what"] == "database"
+    assert told[0].fields()["why"] == "ConnectionError: no space left on device"
+    assert house.log == ["restore"] * 4
+
+
+async def test_what_is_away_without_a_cause_speaks_for_itself() -> None:
+    house = House()
+    await house.supervisor.bring_back(DependencyUnavailable("the ledger does not answer"))
+    (event,) = house.sink.named("dependency_away")
+    assert event.fields()["why"] == "DependencyUnavailable: the ledger does not answer"

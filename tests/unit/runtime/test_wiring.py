@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from support.specs import LIVE, PAPER, bot_of, changed
+from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode, SymbolRules
 from tradingbot_agents.ledger.port import Adoption
 from tradingbot_agents.runtime.data import account_key, identity_of
 from tradingbot_agents.runtime.wiring import (
@@ -385,22 +386,43 @@ def test_a_plugin_that_can_not_be_used_is_bad_input_and_not_an_agent_that_fails_
 HOLDINGS = {"USDT": Decimal(100), "BTC": Decimal("0.5"), "BNB": Decimal(3), "ETH": Decimal(0)}
 PRICES = {"BTC/USDT": Decimal(60000), "ETH/USDT": Decimal(3000)}
 SYMBOLS = ["BTC/USDT", "ETH/USDT"]
+RULES = {
+    symbol: SymbolRules(
+        symbol=symbol,
+        base=symbol.partition("/")[0],
+        quote="USDT",
+        amount=Precision(PrecisionMode.DECIMAL_PLACES, Decimal(5)),
+        price=Precision(PrecisionMode.DECIMAL_PLACES, Decimal(1)),
+        fees=Fees(maker=Decimal("0.001"), taker=Decimal("0.001")),
+    )
+    for symbol in SYMBOLS
+}
 
 
 def test_holdings_at_start_are_left_alone() -> None:
     bot = bot_of(PAPER, symbols=SYMBOLS, account__holdingsAtStart="ignore")
-    balances, adopted = opening(bot, HOLDINGS, PRICES)
+    balances, adopted = opening(bot, HOLDINGS, PRICES, RULES)
     assert balances == {"USDT": Decimal(100), "BTC": Decimal("0.5"), "BNB": Decimal(3)}
     assert adopted == []
 
 
 def test_holdings_at_start_become_positions_at_the_opening_price() -> None:
-    bot = bot_of(PAPER, symbols=SYMBOLS, account__holdingsAtStart="adopt")
-    balances, adopted = opening(bot, HOLDINGS, PRICES)
+    bot = bot_of(
+        PAPER, symbols=SYMBOLS, account__holdingsAtStart="adopt", risk__stopLoss="0.033333", risk__takeProfit="0.10"
+    )
+    balances, adopted = opening(bot, HOLDINGS, PRICES, RULES)
     assert balances == {"USDT": Decimal(100), "BTC": Decimal("0.5"), "BNB": Decimal(3)}
-    assert adopted == [Adoption(symbol="BTC/USDT", amount=Decimal("0.5"), price=Decimal(60000))]
+    assert adopted == [
+        Adoption(
+            symbol="BTC/USDT",
+            amount=Decimal("0.5"),
+            price=Decimal(60000),
+            stop_price=Decimal("58000.1"),
+            target_price=Decimal(66000),
+        )
+    ], "the stop up to its tick, from 58000.02"
 
 
 def test_a_holding_without_an_opening_price_is_not_adopted() -> None:
     bot = bot_of(PAPER, symbols=SYMBOLS, account__holdingsAtStart="adopt")
-    assert opening(bot, HOLDINGS, {"BTC/USDT": None})[1] == []
+    assert opening(bot, HOLDINGS, {"BTC/USDT": None}, RULES)[1] == []

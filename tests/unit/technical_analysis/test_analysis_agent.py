@@ -11,7 +11,6 @@ from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.domain.events import CandleGap
 from tradingbot_agents.domain.messages import Message, SignalRaised
 from tradingbot_agents.marketdata import MemoryCandleStore
 from tradingbot_agents.technical_analysis import TechnicalAnalysisAgent, TechnicalAnalysisSettings
@@ -141,14 +140,12 @@ async def test_missing_candles_are_read_from_the_store_before_the_next_is_signal
     assert room.sink.events == []
 
 
-async def test_what_the_store_has_not_either_is_said() -> None:
+async def test_a_gap_that_the_store_has_too_is_passed_over_and_left_to_data_collection_to_tell() -> None:
     room = await Room().start()
     await room.feed(CANDLES[:80])
     await room.store.write(CANDLES[82:84])
     await room.feed(CANDLES[84:85])
-    (gap,) = room.sink.events
-    assert isinstance(gap, CandleGap)
-    assert (gap.after, gap.before, gap.missing) == (CANDLES[79].open_time, CANDLES[84].open_time, 2)
+    assert room.sink.events == []
     assert room.signals[-1].candle_id == CANDLES[84].id
     # From here on it is as after a restart: the last candles that there are.
     window = RollingWindow(WINDOW, 14)

@@ -259,5 +259,6 @@ CREATE TABLE equity_points (
     bot integer NOT NULL,
     at timestamptz NOT NULL,
     equity finite NOT NULL,
+    outside finite NOT NULL DEFAULT 0,
     PRIMARY KEY (bot, at)
 );

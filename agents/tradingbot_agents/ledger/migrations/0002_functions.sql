@@ -222,35 +222,44 @@ END
 $body$;
 
 -- Lost: one point of a curve.
-CREATE FUNCTION record_equity(_bot integer, _at timestamptz, _equity numeric) RETURNS void
+CREATE FUNCTION record_equity(_bot integer, _at timestamptz, _equity numeric, _outside numeric) RETURNS void
 LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO equity_points (bot, at, equity) VALUES (_bot, _at, _equity)
-        ON CONFLICT (bot, at) DO UPDATE SET equity = excluded.equity;
+    INSERT INTO equity_points (bot, at, equity, outside) VALUES (_bot, _at, _equity, _outside)
+        ON CONFLICT (bot, at) DO UPDATE SET equity = excluded.equity, outside = excluded.outside;
 END
 $body$;
 
--- The balances, and the equity at the prices given (of the quote currency: 1) less what came from outside. It is
+-- The balances, and the equity at the prices given (of the quote currency: 1) less what came from outside. What was
+-- set aside at the opening is not the bots' and counts nothing. It is
 -- recorded as a point, unless an asset that is held has no price: half of an account would look like a drawdown.
 CREATE FUNCTION measure_equity(_account integer, _bot integer, _at timestamptz, _assets text[], _prices numeric[])
-RETURNS TABLE (asset text, total numeric, reserved numeric, outside_holds numeric, equity numeric)
+RETURNS TABLE (
+    asset text, total numeric, reserved numeric, outside_holds numeric, set_aside numeric, equity numeric
+)
 LANGUAGE plpgsql AS $body$
 DECLARE
     _equity numeric;
+    _outside numeric;
 BEGIN
-    SELECT CASE WHEN bool_or(b.total <> 0 AND p.price IS NULL) THEN NULL ELSE coalesce(sum(b.total * p.price), 0) END
+    SELECT CASE
+            WHEN bool_or(b.total <> b.set_aside AND p.price IS NULL) THEN NULL
+            ELSE coalesce(sum((b.total - b.set_aside) * p.price), 0)
+        END
         INTO _equity
         FROM unnest(_assets, _prices) AS p (asset, price)
         JOIN balances b ON b.account = _account AND b.asset = p.asset;
     IF _equity IS NOT NULL THEN
-        SELECT _equity - coalesce(sum(e.amount * p.price), 0) INTO _equity
+        SELECT coalesce(sum(e.amount * p.price), 0) INTO _outside
             FROM entries e JOIN unnest(_assets, _prices) AS p (asset, price) ON p.asset = e.asset
             WHERE e.account = _account AND e.kind IN ('outside', 'reversal');
-        PERFORM record_equity(_bot, _at, _equity);
+        _equity := _equity - _outside;
+        PERFORM record_equity(_bot, _at, _equity, _outside);
     END IF;
     -- Columns of domain types are not what a function's table promises.
-    RETURN QUERY SELECT b.asset::text, b.total::numeric, b.reserved::numeric, b.outside_holds::numeric, _equity
+    RETURN QUERY SELECT b.asset::text, b.total::numeric, b.reserved::numeric, b.outside_holds::numeric,
+            b.set_aside::numeric, _equity
         FROM balances b WHERE b.account = _account ORDER BY b.asset;
 END
 $body$;
