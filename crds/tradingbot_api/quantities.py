@@ -23,6 +23,9 @@ _SUFFIXES = {
     "": 1,
 }
 
+MOST_BYTES = 10**15
+"""What is below can be written in bytes with the digits that the pattern allows."""
+
 _CPU = r"^((0|[1-9][0-9]{0,5})(\.[0-9]{1,3})?|[1-9][0-9]{0,8}m)$"
 _BYTES = r"^[1-9][0-9]{0,14}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
 
@@ -66,6 +69,8 @@ def _convert_bytes(text: str) -> int:
     amount = Decimal(number) * _SUFFIXES[text[len(number) :]]
     if amount != amount.to_integral_value():
         raise ScalarInvalid("is not a whole number of bytes", "write a smaller unit, such as 1536Ki for 1.5Mi")
+    if amount >= MOST_BYTES:
+        raise ScalarInvalid("is more than any volume holds", "write less than 1000T")
     return int(amount)
 
 

@@ -106,6 +106,12 @@ def test_bytes_are_read_back(value: int) -> None:
     assert parse_bytes(format_bytes(value)) == value
 
 
+@pytest.mark.parametrize("text", ["10000000000G", "1000T", "999999999999999Ti"])
+def test_more_bytes_than_can_be_written_again_are_refused(text: str) -> None:
+    with pytest.raises(ScalarInvalid, match="is more than any volume holds; write less than 1000T"):
+        parse_bytes(text)
+
+
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_moments_are_read_back(value: datetime) -> None:
     assert parse_timestamp(format_timestamp(value)) == value
