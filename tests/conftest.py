@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.postgres import PostgresServer, running_server, scratch_dir
+
+# A busy machine is slow, not wrong. CI tries the same examples each time; a developer's machine looks for new ones.
+settings.register_profile("everyday", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 
 @pytest.fixture(scope="session")
