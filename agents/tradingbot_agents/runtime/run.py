@@ -32,7 +32,6 @@ from tradingbot_agents.bus.topology import (
 )
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered, RunEnded, RunStarted
-from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
 from tradingbot_agents.exchange.market_rules import load_market_rules
 from tradingbot_agents.exchange.simulated import SimulatedExchange
@@ -40,16 +39,16 @@ from tradingbot_agents.exchange.state import StateStore
 from tradingbot_agents.ledger.datadir import DataDir, read_identity
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
-from tradingbot_agents.ledger.port import Balance, Invariant, Ledger
+from tradingbot_agents.ledger.port import Ledger
 from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.marketdata.memory import MemoryCandleStore
-from tradingbot_agents.risk.exposure import Closes, TailRisk, tail_risk, value_account
 from tradingbot_agents.runtime import report as reporting
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
 from tradingbot_agents.runtime.driver import Ending, ReplayDriver, wait_until_set
+from tradingbot_agents.runtime.inspection import Inspection
 from tradingbot_agents.runtime.supervisor import Agent, Supervisor
-from tradingbot_agents.runtime.view import Dashboard, LiveView, Snapshot
+from tradingbot_agents.runtime.view import Dashboard, LiveView
 from tradingbot_agents.runtime.wiring import (
     bus_queues,
     check_runnable,
@@ -158,16 +157,23 @@ async def run(options: RunOptions) -> int:
         )
         stack.callback(exchange.close)
         clock.advance_to(exchange.place)
+        inspection = Inspection(bot=bot, seed=seed, start=source.start_time, exchange=exchange, ledger=ledger)
         session = Session(
-            bot=bot, options=options, seed=seed, source=source, exchange=exchange, ledger=ledger, clock=clock
+            bot=bot,
+            options=options,
+            source=source,
+            exchange=exchange,
+            ledger=ledger,
+            clock=clock,
+            inspection=inspection,
         )
         await session.open_account()
 
         ending = Ending.FINISHED
         if exchange.next_close() is not None:
             ending = await session.trade(server, stop, live_view=live_view, log_output=output)
-        report = await session.report()
-        left = await session.left() if ending is Ending.STOPPED else None
+        report = await inspection.report()
+        left = await inspection.left() if ending is Ending.STOPPED else None
 
     _print_report(report, options, ending, left)
     if report.invariants.violated:
@@ -183,20 +189,19 @@ class Session:
         *,
         bot: TradingBot,
         options: RunOptions,
-        seed: int,
         source: CandleSource,
         exchange: SimulatedExchange,
         ledger: PostgresLedger,
         clock: VirtualClock,
+        inspection: Inspection,
     ) -> None:
         self._bot = bot
         self._options = options
-        self._seed = seed
         self._source = source
         self._exchange = exchange
         self._ledger = ledger
         self._clock = clock
-        self._quote = bot.spec.account.quote_currency
+        self._inspection = inspection
 
     async def open_account(self) -> None:
         """Write the opening snapshot, the first time."""
@@ -204,7 +209,9 @@ class Session:
         prices = {symbol: self._exchange.opening_price(symbol) for symbol in self._bot.spec.symbols}
         rules = await self._exchange.market_rules(self._bot.spec.symbols)
         balances, adopted = opening(self._bot, holdings, prices, rules)
-        await self._ledger.open_account(balances, adopted, self._source.start_time, quote=self._quote)
+        await self._ledger.open_account(
+            balances, adopted, self._source.start_time, quote=self._bot.spec.account.quote_currency
+        )
 
     async def trade(
         self,
@@ -245,7 +252,16 @@ class Session:
         self._tell_gaps(sink)
         with contextlib.ExitStack() as stack:
             view = stack.enter_context(LiveView(dashboard)) if live_view else None
-            housekeeping = _Housekeeping(self, control, rows, view, spec.runtime.spec_interval.total_seconds())
+            housekeeping = _Housekeeping(
+                inspection=self._inspection,
+                exchange=self._exchange,
+                ledger=self._ledger,
+                clock=self._clock,
+                control=control,
+                rows=rows,
+                view=view,
+                spec_interval=spec.runtime.spec_interval.total_seconds(),
+            )
             driver = ReplayDriver(
                 clock=self._clock,
                 timers=timers,
@@ -277,7 +293,7 @@ class Session:
             self._tell_end(sink, ending, self._exchange.progress[0] - played_before, time.monotonic() - began)
             await rows.write(self._ledger)
             if view is not None:
-                view.update(await self.snapshot(control, housekeeping.rate))
+                view.update(await self._inspection.snapshot(control, self._clock.now(), housekeeping.rate))
         return ending
 
     def _factories(
@@ -403,123 +419,6 @@ class Session:
                     )
                 )
 
-    def prices(self) -> dict[str, Decimal]:
-        return {
-            symbol: price
-            for symbol in self._bot.spec.symbols
-            if (price := self._exchange.last_price(symbol)) is not None
-        }
-
-    async def snapshot(self, control: StateControl, rate: float) -> Snapshot:
-        balances = await self._ledger.balances()
-        positions = await self._ledger.positions()
-        prices = self.prices()
-        played, in_all = self._exchange.progress
-        return Snapshot(
-            bot=self._bot.metadata.name,
-            account=str(account_key(self._bot)),
-            quote=self._quote,
-            state=control(),
-            hold=control.hold,
-            at=self._clock.now(),
-            candles=played,
-            candles_in_all=in_all,
-            rate=rate,
-            equity_start=self._equity_start(),
-            equity=reporting.equity_at(balances, prices, self._quote),
-            realised=sum((position.realised for position in positions.values()), Decimal(0)),
-            fees=sum((position.fees for position in positions.values()), Decimal(0)),
-            balances=balances,
-            positions=positions,
-            prices=prices,
-        )
-
-    def _equity_start(self) -> Decimal:
-        """What the account was worth when it was opened, at the opening prices."""
-        prices = {symbol: self._exchange.opening_price(symbol) for symbol in self._bot.spec.symbols}
-        paper = self._bot.spec.account.paper_balances or {}
-        balances, adopted = opening(self._bot, paper, prices, self._exchange.rules)
-        return sum((each.amount * each.price for each in adopted), balances.get(self._quote, Decimal(0)))
-
-    def _tail_risk(self, balances: Mapping[str, Balance]) -> TailRisk | None:
-        """Of what the account holds now; ``None``: nothing."""
-        settings = risk_settings(self._bot)
-        prices = self.prices()
-        held = value_account(balances, prices, tuple(prices), self._quote).held
-        if not held:
-            return None
-        closes = Closes(settings.value_at_risk.lookback_candles)
-        for symbol in held:
-            for bar in self._exchange.last_bars(symbol, settings.value_at_risk.lookback_candles + 1):
-                closes.add(bar)
-        returns = {symbol: closes.returns(symbol) for symbol in held}
-        return tail_risk(held, returns, settings.value_at_risk.confidence, settings.quote_step)
-
-    async def left(self) -> str:
-        """What is left when a run is stopped, in words."""
-        positions = [position for position in (await self._ledger.positions()).values() if position.is_held]
-        stops = [order for order in await self._ledger.live_orders() if order.leg is Leg.STOP]
-        played, in_all = self._exchange.progress
-        return (
-            f"Left: {_counted(len(positions), 'open position')}, {_counted(len(stops), 'stop')} resting on the"
-            f" exchange, {_counted(in_all - played, 'candle')}."
-        )
-
-    async def report(self) -> reporting.Report:
-        ledger = self._ledger
-        played, _ = self._exchange.progress
-        decisions = await ledger.decisions()
-        balances = await ledger.balances()
-        return reporting.build_report(
-            reporting.Facts(
-                bot=self._bot.metadata.name,
-                account=str(account_key(self._bot)),
-                quote_currency=self._quote,
-                seed=self._seed,
-                finished=self._exchange.next_close() is None,
-                start=self._source.start_time,
-                end=self._exchange.place,
-                candles=played,
-                approved=sum(1 for decision in decisions if decision.reason is None),
-                refusals=await ledger.refusals(),
-                trades=await ledger.trades(),
-                fills=await ledger.fills(),
-                positions=await ledger.positions(),
-                balances=balances,
-                prices=self.prices(),
-                equity_start=self._equity_start(),
-                equity_points=await ledger.equity(),
-                risk=self._tail_risk(balances),
-                invariants=[*await ledger.invariants(), await self._exchange_agrees()],
-            )
-        )
-
-    async def _exchange_agrees(self) -> Invariant:
-        """The ledger against the exchange's own books: balances, trades, and orders that only one of them knows."""
-        ledger_totals = {asset: balance.total for asset, balance in (await self._ledger.balances()).items()}
-        exchange_totals = {asset: balance.total for asset, balance in (await self._exchange.balances()).items()}
-        violations = [
-            f"{asset}: the ledger has {ledger_totals.get(asset, Decimal(0)):f}, "
-            f"the exchange {exchange_totals.get(asset, Decimal(0)):f}"
-            for asset in sorted({*ledger_totals, *exchange_totals})
-            if ledger_totals.get(asset, Decimal(0)) != exchange_totals.get(asset, Decimal(0))
-        ]
-        booked = {fill.exchange_trade_id for fill in await self._ledger.fills()}
-        traded = {trade.exchange_trade_id for trade in self._exchange.all_trades()}
-        violations += [f"trade {trade} of the exchange is not booked" for trade in sorted(traded - booked)]
-        violations += [
-            f"fill {fill} is booked, and the exchange has no such trade" for fill in sorted(booked - traded)
-        ]
-        for order in await self._exchange.open_orders():
-            known = order.client_order_id and await self._ledger.order(order.client_order_id)
-            if not known or not known.state.is_live:
-                violations.append(f"order {order.client_order_id} is open on the exchange and not in the ledger")
-        return Invariant(
-            name="exchange_agrees",
-            protects="what we believe to have is what the exchange says we have",
-            violations=tuple(violations),
-        )
-
 
 class _Housekeeping:
     """What happens between two steps of the replay, each at its own interval of real time."""
@@ -527,31 +426,43 @@ class _Housekeeping:
     VIEW_INTERVAL = 0.2
 
     def __init__(
-        self, session: Session, control: StateControl, rows: EventRows, view: LiveView | None, spec_interval: float
+        self,
+        *,
+        inspection: Inspection,
+        exchange: SimulatedExchange,
+        ledger: Ledger,
+        clock: VirtualClock,
+        control: StateControl,
+        rows: EventRows,
+        view: LiveView | None,
+        spec_interval: float,
     ) -> None:
-        self._session = session
+        self._inspection = inspection
+        self._exchange = exchange
+        self._ledger = ledger
+        self._clock = clock
         self._control = control
         self._rows = rows
         self._view = view
         self._spec_interval = spec_interval
         self._looked = self._drawn = time.monotonic()
-        self._counted = (time.monotonic(), session._exchange.progress[0])
+        self._counted = (time.monotonic(), exchange.progress[0])
         self.rate = 0.0
 
     async def __call__(self) -> None:
         now = time.monotonic()
-        await self._rows.write(self._session._ledger)
+        await self._rows.write(self._ledger)
         if now - self._looked >= self._spec_interval:
             self._looked = now
             await self._control.refresh()
         if self._view is not None and now - self._drawn >= self.VIEW_INTERVAL:
             self._drawn = now
             self._count(now)
-            self._view.update(await self._session.snapshot(self._control, self.rate))
+            self._view.update(await self._inspection.snapshot(self._control, self._clock.now(), self.rate))
 
     def _count(self, now: float) -> None:
         before, played_before = self._counted
-        played = self._session._exchange.progress[0]
+        played = self._exchange.progress[0]
         if now - before >= 1:
             self.rate = (played - played_before) / (now - before)
             self._counted = (now, played)
@@ -613,10 +524,6 @@ def _dead_letters_to(sink: Sink, clock: VirtualClock) -> Callable[[DeadLetter], 
         )
 
     return tell
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _print_report(report: reporting.Report, options: RunOptions, ending: Ending, left: str | None) -> None:
