@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from support.busy_bot import VARIANTS, differences, outcome, write_candles, write_spec
+from support.busy_bot import END, VARIANTS, differences, outcome, write_candles, write_spec
 from support.process import Json, Process, Workshop, workshop
+from tradingbot_agents.exchange.state import StateStore
 
 KILLS = int(os.environ.get("TRADINGBOT_KILLS", "12"))
 FIRST_ROUND = int(os.environ.get("TRADINGBOT_KILLS_FIRST_ROUND", "0"))
 
+BAR = timedelta(minutes=5)
 KILLS_A_ROUND = 6
 MOMENTS = ("trade_approved", "trade_rejected", "fill_booked", "position_protected", "position_unprotected")
 RARE_MOMENTS = ("position_dust", "trade_closed", "protection_triggered", "exposure_measured", "run_started")
@@ -32,8 +36,8 @@ def shop() -> Iterator[Workshop]:
         yield shop
 
 
-def start(shop: Workshop, spec: str, data_dir: str) -> Process:
-    return shop.start("run", spec, "--data-dir", data_dir, "--output", "json", "--seed", "7")
+def start(shop: Workshop, spec: str, data_dir: str, *options: str) -> Process:
+    return shop.start("run", spec, "--data-dir", data_dir, "--output", "json", "--seed", "7", *options)
 
 
 def interrupt(process: Process, moments: random.Random) -> str | None:
@@ -77,3 +81,21 @@ def test_a_killed_run_ends_as_an_undisturbed_one(shop: Workshop) -> None:
         assert not wrong, f"round {number}, {name}, killed {'; '.join(history)}:\n" + "\n".join(wrong)
         kills += len(history)
         number += 1
+
+
+def test_what_the_last_bar_sets_off_is_done_though_the_kill_comes_after_it_was_played(shop: Workshop) -> None:
+    """The exchange's place is written before anybody sees the bar: all bars are played, and nothing is decided."""
+    spec = str(write_spec(shop.path / "last bar.yaml", VARIANTS["first come"]))
+    wanted = outcome(shop, start(shop, spec, "whole").finish(), "whole")
+    before = start(shop, spec, "cut off", "--until", (END - BAR).isoformat()).finish()
+    assert before.report["decisions"] < wanted["report"]["decisions"], "the last bar must have decisions"
+    place_reached(shop.path / "cut off" / "exchange", END)
+    found = outcome(shop, start(shop, spec, "cut off").finish(), "cut off")
+    assert not list(differences(wanted, found))
+
+
+def place_reached(exchange: Path, place: datetime) -> None:
+    store = StateStore(exchange)
+    store.open()
+    store.write_place(place)
+    store.close()

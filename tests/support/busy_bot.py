@@ -21,6 +21,8 @@ from support.specs import changed
 SYMBOLS = ("BTC", "ETH", "SOL")
 START = datetime(2024, 3, 4, tzinfo=UTC)
 """A wild week: each of the three moved by more than a tenth within a day."""
+END = START + timedelta(days=1)
+"""When the last bar of ``write_candles`` closes."""
 
 BUSY: dict[str, Any] = {
     "apiVersion": "tradingbot.dev/v1alpha1",

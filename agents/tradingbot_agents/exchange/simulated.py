@@ -52,6 +52,8 @@ _CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 _open_time = attrgetter("open_time")
 _EPOCH = from_millis(0)
 
+_FINISHED = "finished"
+
 
 class SimulatedSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How the simulated exchange behaves. Fractions are fractions of one."""
@@ -230,6 +232,16 @@ class SimulatedExchange:
     def next_close(self) -> datetime | None:
         """When the next bar closes, or ``None`` when all have been played."""
         return None if self._tick is None else self._tick.close_time
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run has said that it was done with the last bar. That all bars are played says less: what the
+        last one sets off is decided after it was played, and a kill may come in between."""
+        return _FINISHED in self._store.facts()
+
+    def finish(self) -> None:
+        """Nothing is left to be done with the last bar."""
+        self._store.note(_FINISHED, self._place.isoformat())
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -124,6 +124,13 @@ class StateStore:
     def facts(self) -> dict[str, str]:
         return dict(self._rows("SELECT name, value FROM facts"))
 
+    def note(self, name: str, value: str) -> None:
+        """Write one fact down, durably."""
+        try:
+            self._connected().execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        except sqlite3.Error as error:
+            raise self._failed("be written", error) from error
+
     def totals(self) -> dict[str, Decimal]:
         return {asset: Decimal(total) for asset, total in self._rows("SELECT asset, total FROM balances")}
 

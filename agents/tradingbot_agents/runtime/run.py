@@ -170,8 +170,10 @@ async def run(options: RunOptions) -> int:
         await session.open_account()
 
         ending = Ending.FINISHED
-        if exchange.next_close() is not None:
+        if not exchange.finished:
             ending = await session.trade(server, stop, live_view=live_view, log_output=output)
+            if ending is Ending.FINISHED:
+                exchange.finish()
         report = await inspection.report()
         left = await inspection.left() if ending is Ending.STOPPED else None
 

@@ -52,6 +52,19 @@ async def test_books_and_place_are_there_again(tmp_path: Path) -> None:
     assert await again.ticker("BTC/USDT") == await exchange.ticker("BTC/USDT")
 
 
+async def test_all_bars_played_is_not_finished(tmp_path: Path) -> None:
+    first = replay(tmp_path)
+    exchange = first.after(5)
+    assert await exchange.candles("BTC/USDT", "5m")
+    assert exchange.next_close() is None
+    killed = first.killed("killed").exchange
+    assert killed.next_close() is None
+    assert not killed.finished
+    exchange.finish()
+    assert exchange.finished
+    assert first.killed("killed later").exchange.finished
+
+
 async def test_ids_go_on_and_slippage_is_drawn_as_if_nothing_had_happened(tmp_path: Path) -> None:
     first = replay(tmp_path)
     await first.after(2).create_order(order("a", BUY, 1))
