@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import statistics
 import tempfile
@@ -28,16 +29,16 @@ from itertools import count
 from pathlib import Path
 
 import asyncpg
-import msgspec
 
 from tradingbot_agents.domain import ids
-from tradingbot_agents.domain.messages import OrderApproved
-from tradingbot_agents.domain.values import Leg, Mode, OrderType, Side
+from tradingbot_agents.domain.values import Leg, Mode, Side
+from tradingbot_agents.ledger import rows
 from tradingbot_agents.ledger.database import SESSION
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
 from tradingbot_agents.ledger.port import AccountKey, EntryProposal, Epoch, Outcome, Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_agents.runtime.run import GARBAGE_THRESHOLD
 
 NOW = datetime(2025, 10, 9, 12, tzinfo=UTC)
 ACCOUNT = AccountKey(mode=Mode.PAPER, exchange="simulated", endpoint="", name="benchmark")
@@ -48,7 +49,7 @@ BATCH = len(SYMBOLS)
 BATCHES_A_ROUND = 20
 
 FLOOR = """
-CREATE TABLE floor_orders (id text PRIMARY KEY, amount numeric NOT NULL);
+CREATE TABLE floor_orders (id text PRIMARY KEY, amount numeric NOT NULL, ended boolean NOT NULL DEFAULT false);
 CREATE FUNCTION floor_reserve(_account integer, _id text, _amount numeric) RETURNS boolean
 LANGUAGE plpgsql AS $body$
 BEGIN
@@ -88,30 +89,23 @@ def proposal(symbol: str) -> EntryProposal:
         at=NOW,
         expires_at=NOW + timedelta(minutes=5),
         max_open_positions=BATCH,
-        message=OrderApproved(
-            id=f"order.{order}",
-            correlation_id=f"candle.{number}",
-            causation_id=intent,
-            bot=BOT,
-            producer="risk",
-            at=NOW,
-            symbol=symbol,
-            side=Side.BUY,
-            leg=Leg.ENTRY,
-            client_order_id=order,
-            amount=amount,
-            limit_price=price,
-            order_type=OrderType.LIMIT,
-        ),
     )
 
 
 class Contest:
     """The ways to reserve, each called with a batch of proposals."""
 
-    def __init__(self, ledger: PostgresLedger, connection: asyncpg.Connection[asyncpg.Record], epoch: Epoch) -> None:
+    def __init__(
+        self,
+        ledger: PostgresLedger,
+        connection: asyncpg.Connection[asyncpg.Record],
+        janitor: asyncpg.Connection[asyncpg.Record],
+        epoch: Epoch,
+    ) -> None:
+        """``janitor`` ends orders between the measured calls, so that no other session is warmer for it."""
         self._ledger = ledger
         self._connection = connection
+        self._janitor = janitor
         self._epoch = epoch
 
     async def reserve(self, batch: Sequence[EntryProposal]) -> float:
@@ -124,7 +118,7 @@ class Contest:
 
     async def same_sql(self, batch: Sequence[EntryProposal]) -> float:
         account, bot = await self._ids()
-        ready = [(account, bot, "risk", self._epoch.number, msgspec.json.encode([one]).decode()) for one in batch]
+        ready = [(account, bot, "risk", self._epoch.number, [rows.proposal(one)]) for one in batch]
         started = time.perf_counter()
         for arguments in ready:
             await self._connection.fetch("SELECT * FROM reserve($1, $2, $3, $4, $5)", *arguments)
@@ -148,12 +142,11 @@ class Contest:
         return taken
 
     async def end_orders(self) -> None:
-        """What was reserved stays so: only the orders make room for the next, and the outbox is read."""
-        await self._connection.execute(
-            "SET synchronous_commit = off;"
+        """What was reserved stays so: only the orders make room for the next. It is on disk when this returns, or
+        the next call would pay for it."""
+        await self._janitor.execute(
             "UPDATE orders SET state = 'denied', finished_at = created_at WHERE finished_at IS NULL;"
-            "DELETE FROM outbox;"
-            "RESET synchronous_commit"
+            "UPDATE floor_orders SET ended = true WHERE NOT ended"
         )
 
     async def _ids(self) -> tuple[int, int]:
@@ -180,10 +173,11 @@ async def measure(dsn: str, rounds: int) -> dict[str, list[float]]:
     """Reservations a second, of each way and round."""
     ledger = await PostgresLedger.connect(dsn, ACCOUNT, BOT)
     connection = await asyncpg.connect(dsn, server_settings=SESSION)
+    janitor = await asyncpg.connect(dsn, server_settings=SESSION)
     try:
         await connection.execute(FLOOR)
         await ledger.open_account({"USDT": Decimal(10**12)}, (), NOW, quote="USDT")
-        contest = Contest(ledger, connection, await ledger.raise_epoch(Role.RISK, NOW))
+        contest = Contest(ledger, connection, janitor, await ledger.raise_epoch(Role.RISK, NOW))
         ways: dict[str, Callable[[Sequence[EntryProposal]], Awaitable[float]]] = {
             "reserve": contest.reserve,
             "same SQL, bare asyncpg": contest.same_sql,
@@ -202,6 +196,7 @@ async def measure(dsn: str, rounds: int) -> dict[str, list[float]]:
                     rates[name].append(BATCHES_A_ROUND * BATCH / seconds)
         return rates
     finally:
+        await janitor.close()
         await connection.close()
         await ledger.close()
 
@@ -233,6 +228,8 @@ async def run(folder: Path, rounds: int) -> None:
 
 
 def main() -> None:
+    # As the run itself does (runtime/run.py).
+    gc.set_threshold(GARBAGE_THRESHOLD)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default 7)")
     rounds = parser.parse_args().rounds

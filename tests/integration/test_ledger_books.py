@@ -10,7 +10,21 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support.ledger import ACCOUNT, BOT, NOW, connect, entry, exit_leg, exit_request, fill, opened, refusal, sale
+from support.ledger import (
+    ACCOUNT,
+    BOT,
+    NOW,
+    connect,
+    entry,
+    exit_leg,
+    exit_request,
+    fill,
+    held_position,
+    opened,
+    refusal,
+    sale,
+)
+from support.line import line_to
 from support.postgres import FAST
 from tradingbot_agents.domain.events import OrderUnresolved
 from tradingbot_agents.domain.messages import Message
@@ -28,16 +42,16 @@ D = Decimal
 
 
 class ListBus:
-    """Keeps what is published; fails at the ids of ``broken``."""
+    """Keeps the causes of what is published; fails at those of ``broken``."""
 
     def __init__(self, broken: frozenset[str] = frozenset()) -> None:
         self.published: list[str] = []
         self.broken = broken
 
     async def publish(self, message: Message) -> None:
-        if message.id in self.broken:
+        if message.causation_id in self.broken:
             raise ConnectionError("the broker is gone")
-        self.published.append(message.id)
+        self.published.append(message.causation_id)
 
 
 async def violations(ledger: PostgresLedger) -> dict[str, tuple[str, ...]]:
@@ -94,54 +108,64 @@ async def test_what_other_peoples_orders_lock(ledger_dsn: str) -> None:
 # --- the outbox
 
 
-async def test_the_outbox_is_published_in_order_and_once(ledger_dsn: str) -> None:
+async def denied(ledger_dsn: str, count: int) -> PostgresLedger:
+    """A ledger whose outbox has that many reports of execution, of the entries ``entry-a0`` and on."""
     ledger, risk, execution = await opened(ledger_dsn)
-    await ledger.reserve_many(risk, [entry(f"a{n}", f"A{n}/USDT", budget="0.1") for n in range(230)])
-    await ledger.deny(execution, "entry-a0", "test", NOW)
+    await ledger.reserve_many(risk, [entry(f"a{n}", f"A{n}/USDT", budget="0.1") for n in range(count)])
+    for n in range(count):
+        await ledger.deny(execution, f"entry-a{n}", "test", NOW)
+    return ledger
+
+
+async def test_the_outbox_is_published_in_order_and_once(ledger_dsn: str) -> None:
+    ledger = await denied(ledger_dsn, 230)
     bus = ListBus()
-    relay = OutboxRelay(ledger, Role.RISK, bus)
+    relay = OutboxRelay(ledger, Role.EXECUTION, bus)
     assert await relay.flush() == 230
-    assert bus.published == [f"order.a{n}" for n in range(230)]
+    assert bus.published == [f"entry-a{n}" for n in range(230)]
     assert await relay.flush() == 0
-    assert await ledger.unpublished(Role.RISK) == []
-    # Each role has its own.
-    assert len(await ledger.unpublished(Role.EXECUTION)) == 1
+    assert await ledger.unpublished(Role.EXECUTION) == []
+    await ledger.close()
+
+
+async def test_each_role_has_its_own_rows(ledger_dsn: str) -> None:
+    ledger, risk, execution = await held_position(ledger_dsn)
+    for role in Role:
+        await ledger.mark_published([row.number for row in await ledger.unpublished(role)])
+    await ledger.request_exit(risk, exit_request("intent-sell"))
+    await ledger.reserve(risk, entry("eth", "ETH/USDT", budget="1"))
+    await ledger.deny(execution, "entry-eth", "test", NOW)
+    assert [row.message.id for row in await ledger.unpublished(Role.RISK)] == ["order.intent-sell"]
+    assert [row.message.causation_id for row in await ledger.unpublished(Role.EXECUTION)] == ["entry-eth"]
     await ledger.close()
 
 
 async def test_a_broken_bus_keeps_the_rest_for_later(ledger_dsn: str) -> None:
-    ledger, risk, _ = await opened(ledger_dsn)
-    await ledger.reserve_many(risk, [entry(f"a{n}", f"A{n}/USDT", budget="1") for n in range(5)])
-    bus = ListBus(frozenset({"order.a2"}))
-    relay = OutboxRelay(ledger, Role.RISK, bus)
+    ledger = await denied(ledger_dsn, 5)
+    bus = ListBus(frozenset({"entry-a2"}))
+    relay = OutboxRelay(ledger, Role.EXECUTION, bus)
     with pytest.raises(ConnectionError):
         await relay.flush()
-    assert bus.published == ["order.a0", "order.a1"]
-    assert [row.message.id for row in await ledger.unpublished(Role.RISK, 2)] == ["order.a2", "order.a3"]
+    assert bus.published == ["entry-a0", "entry-a1"]
+    left = [row.message.causation_id for row in await ledger.unpublished(Role.EXECUTION, 2)]
+    assert left == ["entry-a2", "entry-a3"]
     bus.broken = frozenset()
     assert await relay.flush() == 3
-    assert bus.published == [f"order.a{n}" for n in range(5)]
+    assert bus.published == [f"entry-a{n}" for n in range(5)]
     await ledger.close()
 
 
 async def test_a_bot_publishes_its_own_rows_only(ledger_dsn: str) -> None:
-    ledger, risk, _ = await opened(ledger_dsn)
+    ledger = await denied(ledger_dsn, 1)
     other = await connect(ledger_dsn, "minors")
-    await other.raise_epoch(Role.RISK, NOW)
-    await ledger.reserve(risk, entry("btc"))
-    rows = await ledger.unpublished(Role.RISK)
-    assert await other.unpublished(Role.RISK) == []
+    await other.raise_epoch(Role.EXECUTION, NOW)
+    rows = await ledger.unpublished(Role.EXECUTION)
+    assert len(rows) == 1
+    assert await other.unpublished(Role.EXECUTION) == []
     await other.mark_published([row.number for row in rows])
-    assert await ledger.unpublished(Role.RISK) == rows
+    assert await ledger.unpublished(Role.EXECUTION) == rows
     for one in (ledger, other):
         await one.close()
-
-
-async def test_a_refused_batch_writes_no_message(ledger_dsn: str) -> None:
-    ledger, risk, _ = await opened(ledger_dsn, "1")
-    await ledger.reserve_many(risk, [entry("btc"), entry("eth", "ETH/USDT")])
-    assert await ledger.unpublished(Role.RISK) == []
-    await ledger.close()
 
 
 # --- events and equity
@@ -265,7 +289,6 @@ async def traded(dsn: str) -> PostgresLedger:
             "order entry-eth is an order to buy of leg entry, and reserves no USDT",
         ),
         (
-            "ALTER TABLE orders DROP CONSTRAINT finished_when_final;"
             "UPDATE orders SET finished_at = NULL WHERE client_order_id = 'entry-btc'",
             "final_orders_hold_nothing",
             "order entry-btc is filled, finished at no time",
@@ -290,6 +313,11 @@ async def traded(dsn: str) -> PostgresLedger:
             " VALUES (1, 'intent-eth', 'ETH/USDT', 'buy', 'no_edge', '', 1, 'c', now())",
             "intents_are_decided_once",
             "intent intent-eth was refused (no_edge), and has order entry-eth",
+        ),
+        (
+            "UPDATE orders SET cause = 'intent-eth' WHERE client_order_id = 'entry-btc'",
+            "intents_are_decided_once",
+            "intent intent-eth has 2 entries",
         ),
     ],
 )
@@ -412,10 +440,46 @@ async def test_a_cancelled_call_leaves_the_ledger_usable(ledger_dsn: str) -> Non
             async with asyncio.timeout(0.05):
                 await ledger.raise_epoch(Role.RISK, NOW)
     await blocker.close()
-    assert await ledger.decision("intent-btc") is None
+    assert await ledger.decision("intent-btc", "entry-btc") is None
     assert (await ledger.reserve(risk, entry("btc"))).available_after == D("16.91")
     assert await violations(ledger) == {}
     await ledger.close()
+
+
+async def test_a_statement_that_waits_too_long_is_given_up(ledger_dsn: str) -> None:
+    ledger, risk, _ = await opened(ledger_dsn)
+    impatient = await PostgresLedger.connect(ledger_dsn, ACCOUNT, BOT, command_timeout=0.2)
+    blocker = await asyncpg.connect(ledger_dsn)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT FROM accounts FOR UPDATE")
+    with pytest.raises(LedgerUnavailable, match="statement timeout"):
+        await impatient.reserve(risk, entry("btc"))
+    await transaction.rollback()
+    # The server gave it up as well: nothing was done behind the caller's back.
+    assert await ledger.orders() == []
+    assert (await impatient.reserve(risk, entry("btc"))).new
+    await blocker.close()
+    for one in (ledger, impatient):
+        await one.close()
+
+
+async def test_a_dead_line_is_replaced(ledger_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open, and silent: no answer and no error ever comes. The call is made again over a new one."""
+    monkeypatch.setattr("tradingbot_agents.ledger.database._LINE_MARGIN", 0.1)
+    socket = Path(ledger_dsn.partition("host=")[2].partition("&")[0]) / ".s.PGSQL.5432"
+    async with line_to(socket, tmp_path / ".s.PGSQL.5432") as line:
+        dsn = ledger_dsn.replace(str(socket.parent), str(tmp_path))
+        ledger = await PostgresLedger.connect(dsn, ACCOUNT, BOT, command_timeout=0.1)
+        await ledger.open_account({"USDT": D("84.54")}, (), NOW, quote="USDT")
+        risk = await ledger.raise_epoch(Role.RISK, NOW)
+        before = line.opened
+        line.go_dead()
+        assert (await ledger.reserve(risk, entry("btc"))).new
+        assert line.opened == before + 1
+        assert (await ledger.balances())["USDT"].reserved == D("67.63")
+        line.go_dead()
+        await ledger.close()
 
 
 # --- plans

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.ledger import NOW, entry, exit_leg, exit_request, fill, opened, sale
+from support.ledger import NOW, entry, exit_leg, exit_request, fill, held_position, opened, sale
 from tradingbot_agents.domain.messages import ExecutionReport
 from tradingbot_agents.domain.orders import TRANSITIONS, IllegalTransition, Order, OrderEvent, OrderState
 from tradingbot_agents.domain.values import Leg
@@ -202,15 +202,6 @@ async def test_what_is_to_be_sent_and_what_is_live(ledger_dsn: str) -> None:
     newest = await ledger.orders(2)
     assert [order.client_order_id for order in newest] == ["entry-a9", "entry-a8"]
     await ledger.close()
-
-
-async def held_position(dsn: str) -> tuple[PostgresLedger, Epoch, Epoch]:
-    """A position of 0.00055 BTC."""
-    ledger, risk, execution = await opened(dsn)
-    await ledger.reserve(risk, entry("btc"))
-    await ledger.claim(execution, "entry-btc", NOW)
-    await ledger.book("entry-btc", [fill("entry-btc", "t1")], S.FILLED, NOW)
-    return ledger, risk, execution
 
 
 async def test_exit_legs_share_one_hold(ledger_dsn: str) -> None:

@@ -46,7 +46,8 @@ async def test_three_intents_against_84_54_usdt(ledger_dsn: str, at_once: bool) 
     usdt = (await ledger.balances())["USDT"]
     assert (usdt.total, usdt.reserved, usdt.available) == (D("84.54"), D("67.63"), D("16.91"))
     assert [order.client_order_id for order in await ledger.orders_to_send()] == ["entry-btc"]
-    assert [row.message.id for row in await ledger.unpublished(Role.RISK)] == ["order.btc"]
+    # An entry is its own announcement.
+    assert await ledger.unpublished(Role.RISK) == []
     assert await ledger.refusals() == {"insufficient_available_balance": 2}
     await assert_sound(ledger)
     await ledger.close()
@@ -93,9 +94,8 @@ async def test_an_intent_is_decided_once(ledger_dsn: str) -> None:
     assert (await ledger.reserve(risk, entry("eth", "ETH/USDT", budget="1"))).reason == refused.reason
     assert await ledger.balances() == before
     assert len(await ledger.orders()) == 1
-    assert len(await ledger.unpublished(Role.RISK)) == 1
-    assert await ledger.decision("intent-btc") == (await ledger.decisions())[1]
-    assert await ledger.decision("intent-unknown") is None
+    assert await ledger.decision("intent-btc", "entry-btc") == (await ledger.decisions())[1]
+    assert await ledger.decision("intent-unknown", "entry-unknown") is None
     await ledger.close()
 
 
@@ -291,10 +291,10 @@ async def test_an_order_id_that_another_intent_has(ledger_dsn: str) -> None:
     clash = type(clash)(
         **{name: getattr(clash, name) for name in clash.__struct_fields__} | {"client_order_id": "entry-btc"}
     )
-    with pytest.raises(LedgerError, match="orders_client_order_id_account_key"):
+    with pytest.raises(LedgerError, match="order entry-btc of intent intent-eth belongs to intent intent-btc"):
         await ledger.reserve(risk, clash)
     assert (await ledger.balances())["USDT"].reserved == 1
-    assert await ledger.decision("intent-eth") is None
+    assert await ledger.decision("intent-eth", "entry-eth") is None
     await ledger.close()
 
 
@@ -338,7 +338,7 @@ async def test_an_account_is_opened_once(ledger_dsn: str) -> None:
 async def test_a_decision_keeps_what_it_was_made_with(ledger_dsn: str) -> None:
     ledger, risk, _ = await opened(ledger_dsn)
     await ledger.reserve(risk, entry("btc"))
-    decision = await ledger.decision("intent-btc")
+    decision = await ledger.decision("intent-btc", "entry-btc")
     assert decision is not None
     assert (decision.side, decision.confidence, decision.at) == (Side.BUY, D("0.8123"), NOW)
     order = await ledger.order("entry-btc")

@@ -140,6 +140,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.orders: list[tuple[str, str]] = []
         self.fills: list[Fill] = []
         self.intents: list[tuple[str, str]] = []
+        self.exits: list[str] = []
+        """Causes of exits, to ask for them again."""
         self.causes: list[tuple[str, Decimal, str]] = []
         self.runner.run(self._clear())
 
@@ -226,7 +228,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 name = name_then if bot_then == bot else name
             amount = str(Decimal(budget) / 132)
             proposals.append(
-                entry(name, symbol, budget=budget, amount=amount[:12], price=price, most=most, at=self.now, bot=bot)
+                entry(name, symbol, budget=budget, amount=amount[:12], price=price, most=most, at=self.now)
             )
             self.intents.append((bot, name))
             self.orders.append((bot, f"entry-{name}"))
@@ -246,9 +248,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @part_of_life(2, bot=bots, symbol=symbols, role=roles, leg=legs, old=stale, again=which)
     def request_exit(self, bot: str, symbol: str, role: Role, leg: Leg, old: bool, again: int) -> None:
         epoch = self.epoch(bot, role, old)
-        name = self.new_name()
-        if again % 5 == 0 and self.intents:
-            name = "intent-" + self.intents[again % len(self.intents)][1]
+        name = f"intent-{self.new_name()}"
+        if again % 5 == 0 and self.exits:
+            name = self.exits[again % len(self.exits)]
+        self.exits.append(name)
         request = exit_request(name, symbol, leg=leg, at=self.now, bot=bot)
         self.both(bot, lambda ledger: ledger.request_exit(epoch, request))
 

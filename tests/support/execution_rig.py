@@ -160,12 +160,11 @@ class Rig:
             at=now,
             expires_at=now + timedelta(minutes=1),
             max_open_positions=None,
-            message=self._message(f"order.{intent_id}", symbol, Side.BUY, Leg.ENTRY, name),
         )
         decision = await self.ledger.reserve(self.risk, msgspec.structs.replace(proposal, **changes))
         assert decision.reason is None or not must, decision
         if announce:
-            await self._relay.flush()
+            await self.bus.publish(self._message(f"order.{intent_id}", symbol, Side.BUY, Leg.ENTRY, name))
             await self.drain()
         return name
 

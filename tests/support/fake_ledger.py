@@ -14,7 +14,8 @@ import msgspec
 
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.messages import Message
-from tradingbot_agents.domain.values import Side
+from tradingbot_agents.domain.orders import Order, OrderState
+from tradingbot_agents.domain.values import Leg, OrderType, Side, TimeInForce
 from tradingbot_agents.ledger.port import (
     Balance,
     Decision,
@@ -41,6 +42,8 @@ class FakeLedger:
         self.reserved: dict[str, Decimal] = {}
         self.decided: dict[str, Decision] = {}
         self.proposals: list[EntryProposal] = []
+        self.claimed: set[str] = set()
+        """Client order ids of entries that execution has taken."""
         self.exits: list[ExitRequest] = []
         self.positions_open: set[str] = set()
         self.finished: list[Trade] = []
@@ -109,6 +112,10 @@ class FakeLedger:
             if request.message is not None:
                 self._send(request.message)
         return kept
+
+    async def orders_to_send(self) -> list[Order]:
+        self._asked("orders_to_send")
+        return [_order(proposal) for proposal in self.proposals if proposal.client_order_id not in self.claimed]
 
     # --- messages --------------------------------------------------------------------------------------
 
@@ -216,7 +223,6 @@ class FakeLedger:
             self.proposals.append(proposal)
             self.positions_open.add(proposal.symbol)
             self.reserved[asset] = self.reserved.get(asset, ZERO) + wanted
-            self._send(proposal.message)
         return kept
 
     def _decide(self, decision: Decision) -> Decision:
@@ -229,3 +235,24 @@ class FakeLedger:
     def _send(self, message: Message) -> None:
         self._rows += 1
         self.outbox[self._rows] = message
+
+
+def _order(proposal: EntryProposal) -> Order:
+    return Order(
+        client_order_id=proposal.client_order_id,
+        bot="bot",
+        symbol=proposal.symbol,
+        side=Side.BUY,
+        leg=Leg.ENTRY,
+        type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        amount=proposal.amount,
+        limit_price=proposal.limit_price,
+        stop_price=None,
+        state=OrderState.APPROVED,
+        cause=proposal.intent_id,
+        attempt=0,
+        correlation_id=proposal.correlation_id,
+        created_at=proposal.at,
+        expires_at=proposal.expires_at,
+    )

@@ -8,6 +8,7 @@ from decimal import Decimal
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.messages import OrderApproved
+from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg, Mode, OrderType, Side, TimeInForce
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -46,7 +47,6 @@ def entry(
     price: str = "121556.65",
     most: int | None = None,
     at: datetime = NOW,
-    bot: str = BOT,
     asset: str = "USDT",
 ) -> EntryProposal:
     """An entry whose intent is ``intent-<name>`` and whose order is ``entry-<name>``."""
@@ -66,18 +66,6 @@ def entry(
         at=at,
         expires_at=at + timedelta(minutes=5),
         max_open_positions=most,
-        message=OrderApproved(
-            id=f"order.{name}",
-            correlation_id=f"candle-{name}",
-            causation_id=f"intent-{name}",
-            bot=bot,
-            producer="risk",
-            at=at,
-            symbol=symbol,
-            side=Side.BUY,
-            leg=Leg.ENTRY,
-            client_order_id=f"entry-{name}",
-        ),
     )
 
 
@@ -156,6 +144,7 @@ def exit_request(
 def refusal(name: str, symbol: str = "BTC/USDT", reason: Reason = Reason.NO_FRESH_PRICE) -> Refusal:
     return Refusal(
         intent_id=f"intent-{name}",
+        entry_order=f"entry-{name}",
         symbol=symbol,
         side=Side.BUY,
         reason=reason,
@@ -164,3 +153,12 @@ def refusal(name: str, symbol: str = "BTC/USDT", reason: Reason = Reason.NO_FRES
         correlation_id=f"candle-{name}",
         at=NOW,
     )
+
+
+async def held_position(dsn: str) -> tuple[PostgresLedger, Epoch, Epoch]:
+    """A position of 0.00055 BTC."""
+    ledger, risk, execution = await opened(dsn)
+    await ledger.reserve(risk, entry("btc"))
+    await ledger.claim(execution, "entry-btc", NOW)
+    await ledger.book("entry-btc", [fill("entry-btc", "t1")], OrderState.FILLED, NOW)
+    return ledger, risk, execution

@@ -270,7 +270,6 @@ class LedgerModel:
                 created_at=proposal.at,
                 expires_at=proposal.expires_at,
             )
-            self.post(self.name, Role.RISK, proposal.message)
             available = total_of((available, -proposal.reserve_amount))
         approved = reason is None
         decision = Decision(
@@ -368,7 +367,7 @@ class LedgerModel:
             self.post(self.name, epoch.role, request.message)
         return decision
 
-    async def decision(self, intent_id: str) -> Decision | None:
+    async def decision(self, intent_id: str, entry_order: str) -> Decision | None:
         found = self.bot.decisions.get(intent_id)
         return None if found is None else replace(found, new=False)
 

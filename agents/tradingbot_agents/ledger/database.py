@@ -34,6 +34,9 @@ SESSION = {
 Recover = Callable[[], Awaitable[object]]
 """Returns once the server runs again (or did all the time). Raises when it can not be brought back."""
 
+# Seconds for which an answer may be later than the server's own limit of a statement: then the line is dead.
+_LINE_MARGIN = 5.0
+
 # A server that was brought back and is gone again at once, so many times, is not coming back.
 _LOSSES_WITH_RECOVERY = 5
 
@@ -51,7 +54,50 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,
+    # The server gave the statement up: it took too long, or waited too long for a lock.
+    asyncpg.QueryCanceledError,
 )
+
+
+class _Watchdog:
+    """Breaks the connection of a call that is not answered in time.
+
+    A timer for each call would cost a reservation a twentieth of its rate. This one rings once in a while, and looks
+    whether the call that was going on when it was set is going on still.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """``limit`` in seconds."""
+        self._limit = limit
+        self._watched: Connection | None = None
+        self._began = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        self._watched = connection
+        self._began = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._limit, self._look)
+
+    def end(self) -> None:
+        self._watched = None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._watched is None:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._began + self._limit - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look)
+        else:
+            self._watched.terminate()
 
 
 class Database:
@@ -66,10 +112,12 @@ class Database:
         pool: asyncpg.Pool[asyncpg.Record],
         connect: Callable[[], Awaitable[Connection]],
         recover: Recover | None,
+        command_timeout: float,
     ) -> None:
         self._pool = pool
         self._connect = connect
         self._recover = recover
+        self._watchdog = _Watchdog(command_timeout + _LINE_MARGIN)
         self._writer: Connection | None = None
         self._writing = asyncio.Lock()
 
@@ -77,13 +125,11 @@ class Database:
     async def connect(
         cls, dsn: str, *, pool_size: int, command_timeout: float, recover: Recover | None = None
     ) -> Database:
-        """``recover`` brings a dead server back; with it, a call waits for that and goes on.
+        """``command_timeout``, in seconds: after it the server gives a statement up, and a little later we the line.
+        ``recover`` brings a dead server back; with it, a call waits for that and goes on.
 
         Raises ``LedgerUnavailable``."""
-        options: dict[str, Any] = {
-            "command_timeout": command_timeout,
-            "server_settings": SESSION,
-        }
+        session = {**SESSION, "statement_timeout": f"{command_timeout * 1000:.0f}"}
         pool = asyncpg.create_pool(
             dsn,
             # A task in the background keeps more than none, and would print what the caller is told anyway.
@@ -91,9 +137,14 @@ class Database:
             max_size=pool_size,
             # A reset would be a round trip after every call, and there is nothing to reset.
             reset=_nothing_to_reset,
-            **options,
+            command_timeout=command_timeout + _LINE_MARGIN,
+            server_settings=session,
         )
-        database = cls(await pool, lambda: asyncpg.connect(dsn, **options), recover)
+
+        async def writer() -> Connection:
+            return await asyncpg.connect(dsn, server_settings=session, timeout=command_timeout + _LINE_MARGIN)
+
+        database = cls(await pool, writer, recover, command_timeout)
         try:
             await database.fetchrow("SELECT 1")
         except BaseException:
@@ -102,11 +153,19 @@ class Database:
         return database
 
     async def close(self) -> None:
+        """Say goodbye, for as long as somebody listens."""
         async with self._writing:
-            if self._writer is not None:
-                await self._writer.close()
-                self._writer = None
-        await self._pool.close()
+            self._watchdog.close()
+            try:
+                async with asyncio.timeout(_LINE_MARGIN):
+                    if self._writer is not None:
+                        await self._writer.close()
+                    await self._pool.close()
+            except TimeoutError:
+                if self._writer is not None:
+                    self._writer.terminate()
+                self._pool.terminate()
+            self._writer = None
 
     async def write(self, work: Callable[[Connection], Awaitable[T]], epoch: Epoch | None = None) -> T:
         """The result of ``work``, whose statements are transactions of their own unless it opens one.
@@ -119,10 +178,19 @@ class Database:
         async with self._writing:
             if self._writer is None or self._writer.is_closed():
                 self._writer = await self._connect()
-            elif self._writer.is_in_transaction():
-                # The call that had it was cancelled at a bad moment.
-                await self._writer.execute("ROLLBACK")
-            return await _use(self._writer, work)
+            writer = self._writer
+            self._watchdog.begin(writer)
+            try:
+                if writer.is_in_transaction():
+                    # The call that had it was cancelled at a bad moment.
+                    await writer.execute("ROLLBACK")
+                return await _use(writer, work)
+            except _LOST:
+                # Closed in a moment, and until then in no state to be used.
+                writer.terminate()
+                raise
+            finally:
+                self._watchdog.end()
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of ``work``, which only reads. Raises ``LedgerUnavailable`` or ``LedgerError``."""
@@ -192,6 +260,10 @@ async def _use(connection: Connection, work: Callable[[Connection], Awaitable[T]
         if connection.is_closed():
             raise asyncpg.ConnectionDoesNotExistError(str(error)) from error
         raise
+    except asyncpg.InternalClientError as error:
+        # The server's goodbye came while nothing was asked, and the end of the line has not come yet.
+        connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError(str(error)) from error
 
 
 async def _nothing_to_reset(connection: Connection) -> None:

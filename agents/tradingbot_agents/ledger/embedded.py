@@ -673,7 +673,14 @@ class EmbeddedPostgres:
 
 
 # Nothing of our own environment: PG* would change the server, and the rest may hold secrets.
-_ENVIRONMENT: Mapping[str, str] = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+# What glibc would give back to the system after each statement, the next one would have to ask for again.
+_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": os.defpath,
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "MALLOC_TOP_PAD_": str(2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**23),
+}
 
 
 def _private_opener(path: str, flags: int) -> int:

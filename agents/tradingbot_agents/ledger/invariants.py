@@ -171,6 +171,9 @@ RULES = (
         SELECT format('intent %s was refused (%s), and has order %s', d.intent_id, d.reason, o.client_order_id)
         FROM orders o JOIN decisions d ON d.bot = o.bot AND d.intent_id = o.cause
         WHERE o.account = $1 AND o.leg = 'entry'
+        UNION ALL
+        SELECT format('intent %s has %s entries', cause, count(*))
+        FROM orders WHERE account = $1 AND leg = 'entry' GROUP BY bot, cause HAVING count(*) > 1
         """,
     ),
 )

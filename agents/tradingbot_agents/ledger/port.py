@@ -133,8 +133,6 @@ class EntryProposal(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     expires_at: datetime
     max_open_positions: int | None
-    message: Message
-    """Goes to the outbox when it is approved."""
 
 
 class Outcome(StrEnum):
@@ -165,6 +163,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Risk refused an intent before it came to the money."""
 
     intent_id: str
+    entry_order: str
+    """The client order id of the entry that the intent would make: it may have been approved before."""
     symbol: str
     side: Side
     reason: Reason
@@ -178,7 +178,7 @@ class ExitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Sell the whole position of ``symbol``. Execution takes it over from its stop and sells the rest."""
 
     cause: str
-    """The intent id, or for execution's own exits the trade id."""
+    """The intent id (never one of an entry), or for execution's own exits the trade id."""
     symbol: str
     leg: Leg
     """EXIT, STOP (a watched stop), TARGET or FLATTEN."""
@@ -315,7 +315,8 @@ class Ledger(Protocol):
     # --- risk ------------------------------------------------------------------------------------------
 
     async def reserve(self, epoch: Epoch, proposal: EntryProposal) -> Decision:
-        """One transaction in one round trip: decision, order (``approved``), reservation, outbox.
+        """One transaction in one round trip: decision, order (``approved``), reservation. The order needs no row of
+        the outbox: until it is claimed, ``orders_to_send`` tells of it.
 
         Refused (and recorded) with ``insufficient_available_balance``, ``position_already_open`` (an open or
         closing position of this bot in the symbol, or a live or approved entry), ``max_open_positions`` or
@@ -340,7 +341,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def decision(self, intent_id: str) -> Decision | None: ...
+    async def decision(self, intent_id: str, entry_order: str) -> Decision | None:
+        """What was decided of an intent; ``entry_order`` is the client order id that its entry has or would have."""
+        ...
 
     # --- execution -------------------------------------------------------------------------------------
 
@@ -453,7 +456,7 @@ class Ledger(Protocol):
         ...
 
     async def orders_to_send(self) -> list[Order]:
-        """Approved entries, oldest first, that no message needs to announce."""
+        """Approved entries that are not claimed yet, oldest first."""
         ...
 
     async def live_orders(self) -> list[Order]:

@@ -199,37 +199,33 @@ class PostgresLedger(LedgerReader):
         """An intent that was decided before costs a further round trip."""
         if not proposals:
             return []
-        [answer] = await self._ask("reserve", epoch, proposals)
-        decided = zip(
-            proposals, answer["news"], answer["reasons"], answer["details"], answer["availables"], strict=True
-        )
+        [[answers]] = await self._ask("reserve", epoch, [rows.proposal(proposal) for proposal in proposals])
         return [
-            _entry_decision(proposal, reason, detail, available)
-            if new
-            else await self._decided_before(proposal.intent_id)
-            for proposal, new, reason, detail, available in decided
+            _entry_decision(proposal, answer)
+            if answer is not None
+            else await self._decided_before(proposal.intent_id, proposal.client_order_id)
+            for proposal, answer in zip(proposals, answers, strict=True)
         ]
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
-        [answer] = await self._ask("refuse", epoch, refusals)
+        [[news]] = await self._ask("refuse", epoch, msgspec.json.encode(refusals).decode())
         return [
-            _refused(refusal) if new else await self._decided_before(refusal.intent_id)
-            for refusal, new in zip(refusals, answer["news"], strict=True)
+            _refused(refusal) if new else await self._decided_before(refusal.intent_id, refusal.entry_order)
+            for refusal, new in zip(refusals, news, strict=True)
         ]
 
-    async def _ask(
-        self, function: str, epoch: Epoch, asked: Sequence[EntryProposal] | Sequence[Refusal]
-    ) -> list[asyncpg.Record]:
+    async def _ask(self, function: str, epoch: Epoch, asked: object) -> list[asyncpg.Record]:
         await self._identify()
-        question = msgspec.json.encode(asked).decode()
         return await self._call(
-            function, self._account, self._bot, epoch.role.value, epoch.number, question, epoch=epoch
+            function, self._account, self._bot, epoch.role.value, epoch.number, asked, epoch=epoch
         )
 
-    async def _decided_before(self, intent_id: str) -> Decision:
-        decision = await self.decision(intent_id)
+    async def _decided_before(self, intent_id: str, entry_order: str) -> Decision:
+        decision = await self.decision(intent_id, entry_order)
         if decision is None:
             raise LedgerError(f"the decision of intent {intent_id} is gone: somebody else deletes rows of the ledger")
+        if decision.intent_id != intent_id:
+            raise LedgerError(f"order {entry_order} of intent {intent_id} belongs to intent {decision.intent_id}")
         return decision
 
     async def request_exit(self, epoch: Epoch, request: ExitRequest) -> Decision:
@@ -240,12 +236,7 @@ class PostgresLedger(LedgerReader):
         async def work(connection: Connection) -> Decision:
             await self._enter(connection, epoch)
             if of_risk:
-                earlier = await connection.fetchrow(
-                    f"SELECT * FROM ({rows.DECISIONS}) AS decided WHERE intent_id = $3",
-                    self._account,
-                    self._bot,
-                    request.cause,
-                )
+                earlier = await connection.fetchrow(f"{rows.DECIDED} AND intent_id = $2", self._bot, request.cause)
                 if earlier is not None:
                     return rows.decision(earlier)
             state = await connection.fetchval(
@@ -619,18 +610,22 @@ class PostgresLedger(LedgerReader):
         return await self._database.write(lambda connection: connection.fetch(query, *arguments), epoch)
 
 
-def _entry_decision(proposal: EntryProposal, reason: str | None, detail: str, available: Decimal) -> Decision:
+def _entry_decision(proposal: EntryProposal, answer: str) -> Decision:
+    """``answer`` of the SQL function ``reserve``."""
+    available, _, refusal = answer.partition(" ")
+    reason, _, detail = refusal.partition(" ")
+    approved = not reason
     return Decision(
         intent_id=proposal.intent_id,
         symbol=proposal.symbol,
         side=Side.BUY,
-        outcome=Outcome.APPROVED if reason is None else Outcome.REJECTED,
-        reason=None if reason is None else Reason(reason),
+        outcome=Outcome.APPROVED if approved else Outcome.REJECTED,
+        reason=None if approved else Reason(reason),
         detail=detail,
         confidence=proposal.confidence,
-        client_order_id=proposal.client_order_id if reason is None else None,
-        reserved=proposal.reserve_amount if reason is None else None,
-        available_after=available,
+        client_order_id=proposal.client_order_id if approved else None,
+        reserved=proposal.reserve_amount if approved else None,
+        available_after=Decimal(available),
         at=proposal.at,
     )
 

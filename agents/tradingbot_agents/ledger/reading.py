@@ -60,10 +60,14 @@ class LedgerReader:
             self._account = row["account"]
             self._bot = row["bot"] or NOBODY
 
-    async def decision(self, intent_id: str) -> Decision | None:
+    async def decision(self, intent_id: str, entry_order: str) -> Decision | None:
         await self._identify()
         row = await self._database.fetchrow(
-            f"SELECT * FROM ({rows.DECISIONS}) AS decided WHERE intent_id = $3", self._account, self._bot, intent_id
+            f"{rows.ENTRIES} AND client_order_id = $3 UNION ALL {rows.DECIDED} AND intent_id = $4",
+            self._bot,
+            self._account,
+            entry_order,
+            intent_id,
         )
         return None if row is None else rows.decision(row)
 
@@ -168,7 +172,7 @@ class LedgerReader:
     async def decisions(self, limit: int | None = None) -> list[Decision]:
         await self._identify()
         found = await self._database.fetch(
-            f"{rows.DECISIONS} ORDER BY number DESC LIMIT $3", self._account, self._bot, limit
+            f"{rows.ENTRIES} UNION ALL {rows.DECIDED} ORDER BY number DESC LIMIT $3", self._bot, self._account, limit
         )
         return [rows.decision(row) for row in found]
 

@@ -12,7 +12,7 @@ from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.orders import Order, OrderState, Reservation, ReservationState
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.values import Leg, OrderType, Side, TimeInForce
-from tradingbot_agents.ledger.port import Balance, Decision, Entry, Outcome, Trade
+from tradingbot_agents.ledger.port import Balance, Decision, Entry, EntryProposal, Outcome, Trade
 
 ORDER_COLUMNS = (
     "o.client_order_id, b.name AS bot_name, o.symbol, o.side, o.leg, o.type, o.time_in_force, o.amount,"
@@ -24,14 +24,17 @@ POSITION_COLUMNS = (
     "symbol, state, amount, cost, exit_hold, trade_id, entry_order, opened_at, stop_price, target_price, high_water,"
     " closing_reason, exit_attempts, realised, fees, trade_realised, trade_fees, bought, bought_cost, last_order"
 )
-# Takes account and bot as $1 and $2.
-DECISIONS = """
+# Decisions of intents that made no order. Takes the bot as $1.
+DECIDED = """
 SELECT number, intent_id, symbol, side, reason, detail, confidence, NULL AS client_order_id,
     NULL::numeric AS reserved, available_after, at
-FROM decisions WHERE bot = $2
-UNION ALL
-SELECT number, cause, symbol, side, NULL, '', confidence, client_order_id, reserve_amount, available_after, created_at
-FROM orders WHERE account = $1 AND bot = $2 AND leg = 'entry'
+FROM decisions WHERE bot = $1
+"""
+# Entries, as the decisions that they are. Takes bot and account as $1 and $2.
+ENTRIES = """
+SELECT number, cause AS intent_id, symbol, side, NULL AS reason, '' AS detail, confidence, client_order_id,
+    reserve_amount AS reserved, available_after, created_at AS at
+FROM orders WHERE bot = $1 AND account = $2 AND leg = 'entry'
 """
 TRADE_COLUMNS = "trade_id, symbol, opened_at, closed_at, bought, cost, profit, fees, leg, indicators"
 
@@ -165,6 +168,37 @@ def entry(row: asyncpg.Record) -> Entry:
         cause=row["cause"],
         at=row["at"],
     )
+
+
+def proposal(asked: EntryProposal) -> list[str | None]:
+    """A row of what the SQL function ``reserve`` takes; it names the columns."""
+    return [
+        asked.intent_id,
+        asked.client_order_id,
+        asked.symbol,
+        str(asked.confidence),
+        str(asked.amount),
+        str(asked.limit_price),
+        asked.reserve_asset,
+        str(asked.reserve_amount),
+        _text(asked.stop_price),
+        _text(asked.target_price),
+        _array(asked.indicators),
+        asked.correlation_id,
+        asked.at.isoformat(),
+        asked.expires_at.isoformat(),
+        _text(asked.max_open_positions),
+    ]
+
+
+def _text(value: Decimal | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _array(texts: Sequence[str]) -> str:
+    """The literal of a ``text[]``."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def placeholders(count: int, first: int = 1) -> str:

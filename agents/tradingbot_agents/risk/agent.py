@@ -4,8 +4,9 @@ A batch is decided in an order that a kill can not change: refusals, then all en
 exits. Entries come before exits because an exit that execution has already carried out when the rest of its
 batch is decided again would have freed money that the first time was not there.
 
-What it must not forget is in the ledger: decisions by intent id, trades, equity points, messages in the outbox.
-Intents are acknowledged when they are decided, so that a crash loses none. Messages of bars touch memory only.
+What it must not forget is in the ledger: decisions by intent id, approved entries, trades, equity points, messages
+in the outbox. Intents are acknowledged when they are decided, so that a crash loses none. Messages of bars touch
+memory only.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ from tradingbot_agents.marketdata import CandleStore
 from tradingbot_agents.risk.approval import contradictions, rank, without_repeats
 from tradingbot_agents.risk.exposure import Closes, Valuation, held_symbols, tail_risk, value_account
 from tradingbot_agents.risk.price import Price, PriceSource
-from tradingbot_agents.risk.proposal import order_message, propose, symbol_share_problem
+from tradingbot_agents.risk.proposal import (
+    entry_message,
+    entry_order_id,
+    exit_message,
+    propose,
+    symbol_share_problem,
+)
 from tradingbot_agents.risk.protections import (
     EQUITY_DELAY,
     Active,
@@ -85,6 +92,7 @@ class RiskAgent:
     ) -> None:
         """``rules`` by symbol; whoever owns it may refresh it in place. ``state`` is the stricter of the spec's
         and the ledger's hold, as known now; the ledger checks the hold again as it reserves."""
+        self._bot = bot
         self._settings = settings
         self._clock = clock
         self._timers = timers
@@ -105,6 +113,7 @@ class RiskAgent:
         """Fence off an older process, publish what it left behind, then listen."""
         now = self._clock.now()
         self._epoch = await self._ledger.raise_epoch(Role.RISK, now)
+        await self._announce_waiting()
         await self._relay.flush()
         await self._keep_opening_equity(now)
         approval = self._settings.approval
@@ -205,7 +214,8 @@ class RiskAgent:
             await self._reserve(proposals)
         for intent in exits:
             await self._exit(intent, now)
-        await self._relay.flush()
+        if exits:
+            await self._relay.flush()
 
     def _refused_at_sight(self, intent: TradeIntent, state: BotState, now: datetime) -> Refused | None:
         if now > intent.expires_at:
@@ -291,6 +301,7 @@ class RiskAgent:
         refusals = [
             Refusal(
                 intent_id=intent.id,
+                entry_order=entry_order_id(self._settings.account, intent),
                 symbol=intent.symbol,
                 side=intent.side,
                 reason=verdict.reason,
@@ -307,8 +318,21 @@ class RiskAgent:
 
     async def _reserve(self, proposals: Sequence[EntryProposal]) -> None:
         decisions = await self._ledger.reserve_many(self._current_epoch, proposals)
+        repeated = False
         for proposal, decision in zip(proposals, decisions, strict=True):
             self._tell(decision, proposal.correlation_id, proposal)
+            if decision.outcome is Outcome.APPROVED and decision.new:
+                await self._bus.publish(entry_message(self._bot, proposal))
+            elif decision.outcome is Outcome.APPROVED:
+                repeated = True
+        if repeated:
+            # It came again because whoever decided it failed, perhaps before the announcement.
+            await self._announce_waiting()
+
+    async def _announce_waiting(self) -> None:
+        """Of all entries that are approved and not claimed."""
+        for order in await self._ledger.orders_to_send():
+            await self._bus.publish(entry_message(self._bot, order))
 
     async def _exit(self, intent: TradeIntent, now: datetime) -> None:
         request = ExitRequest(
@@ -319,7 +343,7 @@ class RiskAgent:
             confidence=intent.confidence,
             correlation_id=intent.correlation_id,
             at=now,
-            message=order_message(intent, Leg.EXIT, now),
+            message=exit_message(intent, now),
         )
         decision = await self._ledger.request_exit(self._current_epoch, request)
         self._tell(decision, intent.correlation_id, None)

@@ -15,6 +15,7 @@ from tradingbot_agents.bus.topology import RISK
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.ids import client_order_id
 from tradingbot_agents.domain.messages import OrderApproved, TradeIntent
+from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, OrderType, Side
 from tradingbot_agents.ledger.port import EntryProposal
@@ -75,10 +76,9 @@ def propose(
     refused = _reward_problem(price, levels, rules, settings)
     if refused is not None:
         return refused
-    order_id = client_order_id(settings.account, intent.bot, intent.id, Leg.ENTRY, FIRST_ATTEMPT)
     return EntryProposal(
         intent_id=intent.id,
-        client_order_id=order_id,
+        client_order_id=entry_order_id(settings.account, intent),
         symbol=intent.symbol,
         confidence=intent.confidence,
         amount=amount,
@@ -92,31 +92,39 @@ def propose(
         at=now,
         expires_at=intent.expires_at,
         max_open_positions=settings.protections.max_open_positions,
-        message=order_message(
-            intent,
-            Leg.ENTRY,
-            now,
-            client_order_id=order_id,
-            amount=amount,
-            limit_price=levels.limit,
-            order_type=OrderType.LIMIT,
-        ),
     )
 
 
-def order_message(
-    intent: TradeIntent,
-    leg: Leg,
-    now: datetime,
-    *,
-    client_order_id: str | None = None,
-    amount: Decimal | None = None,
-    limit_price: Decimal | None = None,
-    order_type: OrderType | None = None,
-) -> OrderApproved:
-    """What wakes execution. An exit has neither order nor amount yet: execution takes it over from its stop."""
+def entry_order_id(account: str, intent: TradeIntent) -> str:
+    """The client order id of the entry that an intent makes."""
+    return client_order_id(account, intent.bot, intent.id, Leg.ENTRY, FIRST_ATTEMPT)
+
+
+def entry_message(bot: str, entry: EntryProposal | Order) -> OrderApproved:
+    """What wakes execution to send an approved entry, just decided or from the books."""
+    cause, at = (entry.cause, entry.created_at) if isinstance(entry, Order) else (entry.intent_id, entry.at)
     return OrderApproved(
-        id=f"order.{intent.id}",
+        id=_message_id(cause),
+        correlation_id=entry.correlation_id,
+        causation_id=cause,
+        bot=bot,
+        producer=RISK,
+        at=at,
+        symbol=entry.symbol,
+        side=Side.BUY,
+        leg=Leg.ENTRY,
+        client_order_id=entry.client_order_id,
+        amount=entry.amount,
+        limit_price=entry.limit_price,
+        order_type=OrderType.LIMIT,
+    )
+
+
+def exit_message(intent: TradeIntent, now: datetime) -> OrderApproved:
+    """What wakes execution to sell. It has neither order nor amount yet: execution takes the position over from its
+    stop first."""
+    return OrderApproved(
+        id=_message_id(intent.id),
         correlation_id=intent.correlation_id,
         causation_id=intent.id,
         bot=intent.bot,
@@ -124,12 +132,13 @@ def order_message(
         at=now,
         symbol=intent.symbol,
         side=intent.side,
-        leg=leg,
-        client_order_id=client_order_id,
-        amount=amount,
-        limit_price=limit_price,
-        order_type=order_type,
+        leg=Leg.EXIT,
+        client_order_id=None,
     )
+
+
+def _message_id(intent_id: str) -> str:
+    return f"order.{intent_id}"
 
 
 def levels_at(price: Decimal, rules: SymbolRules, settings: Settings) -> Levels:

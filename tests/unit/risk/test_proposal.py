@@ -17,7 +17,7 @@ from tradingbot_agents.domain.messages import OrderApproved
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees
 from tradingbot_agents.domain.values import Leg, OrderType, Side
 from tradingbot_agents.ledger.port import EntryProposal
-from tradingbot_agents.risk.proposal import levels_at, propose, symbol_share_problem
+from tradingbot_agents.risk.proposal import entry_message, levels_at, propose, symbol_share_problem
 from tradingbot_agents.risk.refused import Refused
 
 NOW = START + timedelta(milliseconds=250)
@@ -64,21 +64,21 @@ def test_the_figures_of_the_design() -> None:
         at=NOW,
         expires_at=intent.expires_at,
         max_open_positions=None,
-        message=OrderApproved(
-            id=f"order.{intent.id}",
-            correlation_id=intent.correlation_id,
-            causation_id=intent.id,
-            bot="bot",
-            producer="risk",
-            at=NOW,
-            symbol="BTC/USDT",
-            side=Side.BUY,
-            leg=Leg.ENTRY,
-            client_order_id=order_id,
-            amount=Decimal("0.00055"),
-            limit_price=Decimal("122164.43"),
-            order_type=OrderType.LIMIT,
-        ),
+    )
+    assert entry_message("bot", answer) == OrderApproved(
+        id=f"order.{intent.id}",
+        correlation_id=intent.correlation_id,
+        causation_id=intent.id,
+        bot="bot",
+        producer="risk",
+        at=NOW,
+        symbol="BTC/USDT",
+        side=Side.BUY,
+        leg=Leg.ENTRY,
+        client_order_id=order_id,
+        amount=Decimal("0.00055"),
+        limit_price=Decimal("122164.43"),
+        order_type=OrderType.LIMIT,
     )
 
 

@@ -23,10 +23,10 @@ from tradingbot_agents.domain.events import (
     TradeApproved,
     TradeRejected,
 )
-from tradingbot_agents.domain.messages import ExecutionReport, OrderApproved, TradeIntent
+from tradingbot_agents.domain.messages import ExecutionReport, Message, OrderApproved, TradeIntent
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import TIMEFRAMES, BotState, Leg, Side
-from tradingbot_agents.ledger.port import Fenced
+from tradingbot_agents.ledger.port import Fenced, LedgerUnavailable
 from tradingbot_agents.marketdata.memory import MemoryCandleStore
 from tradingbot_agents.risk.agent import RiskAgent
 from tradingbot_agents.risk.refused import Refused
@@ -206,6 +206,7 @@ class TestDecidedOnce:
         intents = wishes(("BTC/USDT", "0.9000"), ("ETH/USDT", "0.7000"))
         await bench.decide(*intents)
         told, reserved = len(bench.sink.events), dict(bench.ledger.reserved)
+        bench.ledger.claimed = {proposal.client_order_id for proposal in bench.ledger.proposals}
         await bench.decide(*intents, *intents)
         assert len(bench.sink.events) == told
         assert bench.ledger.reserved == reserved
@@ -493,22 +494,21 @@ class TestFaults:
         assert bench.bus.dead_letters() == ()
         assert len(bench.orders) == 1
 
-    async def test_nothing_is_told_twice_when_it_goes_away_in_the_middle(self) -> None:
-        """Away right after the reservation: the decision stands, and the message leaves with the next try."""
+    async def test_an_answer_that_was_lost_is_asked_for_again(self) -> None:
+        """Away right after the reservation: the decision stands, and the order is announced with the next try."""
         bench = await Bench(account()).start()
         reserve = bench.ledger.reserve_many
 
         async def reserve_and_go_away(*arguments: Any) -> Sequence[Any]:
-            decisions = await reserve(*arguments)
-            bench.ledger.away_for = 1
-            return decisions
+            await reserve(*arguments)
+            raise LedgerUnavailable("the answer was lost")
 
         bench.ledger.reserve_many = reserve_and_go_away  # type: ignore[method-assign]
         await bench.decide(*wishes(("BTC/USDT", "0.9000")))
         assert bench.orders == []
         bench.ledger.reserve_many = reserve  # type: ignore[method-assign]
         await bench.run(bench.clock.now() + 10 * SECOND)
-        assert len(bench.orders) == len(bench.approved()) == 1
+        assert len(bench.orders) == len(bench.ledger.proposals) == 1
         assert bench.rejected() == []
 
     async def test_a_process_that_was_fenced_off_says_so_and_ends(self) -> None:
@@ -525,15 +525,43 @@ class TestFaults:
         bench = await Bench(account()).start()
         [intent] = wishes(("BTC/USDT", "0.9000"))
         await bench.decide(intent)
-        bench.ledger.outbox = {7: bench.orders.pop()}
+        [entry] = bench.orders
+        bench.ledger.outbox = {7: msgspec.structs.replace(entry, id="order.exit")}
         await bench.restart()
         assert bench.ledger.epoch == 2
+        assert [order.id for order in bench.orders] == [f"order.{intent.id}", f"order.{intent.id}", "order.exit"]
+        assert bench.orders[1] == entry
+
+    async def test_an_entry_that_was_claimed_is_announced_no_more(self) -> None:
+        bench = await Bench(account()).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+        bench.ledger.claimed = {proposal.client_order_id for proposal in bench.ledger.proposals}
+        await bench.restart()
+        assert len(bench.orders) == 1
+
+    async def test_an_entry_whose_announcement_failed_is_announced_when_its_intent_comes_again(self) -> None:
+        bench = await Bench(account()).start()
+        publish = bench.bus.publish
+
+        async def fail(message: Message) -> None:
+            raise ConnectionError("the bus is gone")
+
+        bench.bus.publish = fail  # type: ignore[method-assign]
+        [intent] = wishes(("BTC/USDT", "0.9000"))
+        await publish(intent)
+        bench.clock.advance_to(CLOSED + SECOND)
+        with pytest.raises(HandlerFailed):
+            await bench.bus.step()
+        assert len(bench.approved()) == 1
+        bench.bus.publish = publish  # type: ignore[method-assign]
+        await bench.run()
         assert [order.id for order in bench.orders] == [f"order.{intent.id}"]
+        assert len(bench.approved()) == 1
 
     async def test_the_backup_timer_publishes_what_is_left(self) -> None:
         bench = await Bench(account(), with_settings(outbox_interval=30 * SECOND)).start()
         await bench.decide(*wishes(("BTC/USDT", "0.9000")))
-        bench.ledger.outbox = {7: bench.orders.pop()}
+        bench.ledger.outbox = {7: msgspec.structs.replace(bench.orders.pop(), id="order.exit")}
         await bench.run(CLOSED + 31 * SECOND)
         assert len(bench.orders) == 1
         assert bench.ledger.outbox == {}

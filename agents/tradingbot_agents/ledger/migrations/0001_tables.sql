@@ -91,11 +91,11 @@ CREATE TABLE entries (
 -- Numbers orders and decisions in one order.
 CREATE SEQUENCE numbers;
 
--- What was decided of intents that made no order: refusals, and exits. An approved entry is its order. Without a
--- `reason` it was approved.
 -- Few among many, and asked for with each measure of the equity.
 CREATE INDEX entries_outside ON entries (account) WHERE kind IN ('outside', 'reversal');
 
+-- What was decided of intents that made no order: refusals, and exits. An approved entry is its order. Without a
+-- `reason` it was approved.
 CREATE TABLE decisions (
     number bigint NOT NULL DEFAULT nextval('numbers') PRIMARY KEY,
     bot integer NOT NULL,
@@ -113,9 +113,13 @@ CREATE TABLE decisions (
 
 CREATE INDEX decisions_refused ON decisions (bot, reason) WHERE reason IS NOT NULL;
 
--- An entry carries its decision (`cause` is its intent), and its reservation: it holds `reserve_amount` less
--- `reserve_drawn` until it is finished. `stop_price` is the trigger of a stop order;
--- what an entry's position shall be protected with is in `protect_*`.
+-- An entry carries its decision (`cause` is its intent, of which its client order id is a function), and its
+-- reservation: it holds `reserve_amount` less `reserve_drawn` until it is finished. `stop_price` is the trigger of a
+-- stop order; what an entry's position shall be protected with is in `protect_*`.
+--
+-- That `finished_at` and `state` agree is an invariant and no CHECK, and what is only passed on (`protect_*` to the
+-- position, which checks it) or told (the decision's figures) has a plain type: each check costs a reservation some
+-- hundredths.
 CREATE TABLE orders (
     number bigint NOT NULL DEFAULT nextval('numbers') PRIMARY KEY,
     account integer NOT NULL,
@@ -141,24 +145,19 @@ CREATE TABLE orders (
     claimed_at timestamptz,
     finished_at timestamptz,
     reason text,
-    protect_stop positive,
-    protect_target positive,
+    protect_stop numeric,
+    protect_target numeric,
     indicators text[] NOT NULL DEFAULT '{}',
     reserve_asset text,
     reserve_amount positive,
     reserve_drawn not_negative,
-    confidence finite,
-    available_after finite,
-    UNIQUE (client_order_id, account),
-    CONSTRAINT finished_when_final CHECK (
-        (finished_at IS NULL) = (state IN ('approved', 'submitting', 'open', 'cancelling', 'unresolved'))
-    )
+    confidence numeric,
+    available_after numeric,
+    UNIQUE (client_order_id, account)
 ) WITH (fillfactor = 70);
 
 -- Not by state: so that only an order's end touches this index.
 CREATE INDEX orders_unfinished ON orders (account, bot) WHERE finished_at IS NULL;
-
-CREATE UNIQUE INDEX orders_of_intents ON orders (cause, bot) WHERE leg = 'entry';
 
 CREATE TABLE fills (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -236,7 +235,8 @@ CREATE TABLE indicator_performance (
     PRIMARY KEY (bot, indicator)
 );
 
--- Holds only what is not published yet: a published row is deleted.
+-- Holds only what is not published yet: a published row is deleted. An approved entry has no row here: until it is
+-- claimed, its order is the announcement.
 CREATE TABLE outbox (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     bot integer NOT NULL,

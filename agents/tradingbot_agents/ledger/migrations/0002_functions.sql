@@ -25,148 +25,136 @@ BEGIN
 END
 $body$;
 
--- port.EntryProposal
-CREATE TYPE proposal AS (
-    intent_id text, client_order_id text, symbol text, confidence numeric, amount numeric, limit_price numeric,
-    reserve_asset text, reserve_amount numeric, stop_price numeric, target_price numeric, indicators text[],
-    correlation_id text, at timestamptz, expires_at timestamptz, max_open_positions integer, message json
-);
-
--- Decide a ranked batch of entries, best first: each sees what those before it took. `asked` is a JSON array of
--- `proposal`; the answers have one place for each, in their order. `news` is false for an intent that was decided
--- before, by itself or earlier in the batch: then nothing is done, and the other answers are void.
+-- Decide a ranked batch of entries, best first: each sees what those before it took. `asked` has a row of texts for each
+-- port.EntryProposal, and the answer a text for each, in their order: what is available after it, and of a refusal also
+-- the reason and the detail, with spaces between. Of an intent that was decided before, by itself or earlier in the
+-- batch, the answer is NULL, and nothing is done.
 --
--- Starting a statement costs more than its rows do. So one reads everything, a loop that touches no table decides,
--- and as few as possible write.
-CREATE FUNCTION reserve(
-    _account integer, _bot integer, _role text, _epoch bigint, asked json,
-    OUT news boolean[], OUT reasons text[], OUT details text[], OUT availables numeric[]
-)
+-- Starting a statement costs more than its rows do. So one reads everything, a loop that touches no table decides, and
+-- as few as possible write. Each value that goes in or out costs as well: hence one array each way, of texts.
+CREATE FUNCTION reserve(_account integer, _bot integer, _role text, _epoch bigint, asked text[]) RETURNS text[]
 LANGUAGE plpgsql AS $body$
 DECLARE
-    proposals proposal[] := ARRAY(SELECT r FROM json_populate_recordset(NULL::proposal, asked) AS r);
-    p proposal;
+    -- The columns of `asked`: ledger/rows.py, `proposal`.
+    _intent CONSTANT integer := 1;
+    _order CONSTANT integer := 2;
+    _symbol CONSTANT integer := 3;
+    _confidence CONSTANT integer := 4;
+    _amount CONSTANT integer := 5;
+    _limit_price CONSTANT integer := 6;
+    _asset CONSTANT integer := 7;
+    _budget CONSTANT integer := 8;
+    _stop_price CONSTANT integer := 9;
+    _target_price CONSTANT integer := 10;
+    _indicators CONSTANT integer := 11;
+    _correlation CONSTANT integer := 12;
+    _at CONSTANT integer := 13;
+    _expires_at CONSTANT integer := 14;
+    _most CONSTANT integer := 15;
     current bigint;
     hold text;
     busy text[];
-    unfinished text[];
     decided text[];
-    symbol_of_entry text;
-    asset_now text := (proposals[1]).reserve_asset;
+    asset_now text := asked[1][_asset];
     available numeric;
     taken numeric := 0;
-    refused boolean := false;
-    is_new boolean;
+    symbol_wanted text;
+    budget numeric;
+    most integer;
     reason text;
     detail text;
-    places bigint[] := '{}';
+    answers text[];
+    approved integer[] := '{}';
+    places bigint[];
 BEGIN
-    news := '{}';
-    reasons := '{}';
-    details := '{}';
-    availables := '{}';
     PERFORM FROM accounts WHERE id = _account FOR UPDATE;
     SELECT
         CASE _role WHEN 'risk' THEN risk_epoch ELSE execution_epoch END,
         CASE WHEN hold_state <> 'Running' THEN format('%s by %s: %s', hold_state, hold_by, hold_reason) END,
-        ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')),
-        -- Not by its leg: the index of intents, which is of all entries ever, would be tempting while it is empty.
-        ARRAY(SELECT symbol FROM orders
-            WHERE account = _account AND bot = _bot AND finished_at IS NULL AND side = 'buy'),
-        -- Scalar subqueries are looked up by index, one by one; a join would scan everything that was ever decided.
-        ARRAY(SELECT r.intent_id FROM unnest(proposals) AS r
-            WHERE (SELECT true FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry')
-                OR (SELECT true FROM decisions d WHERE d.bot = _bot AND d.intent_id = r.intent_id)),
+        ARRAY(SELECT symbol FROM positions WHERE bot = _bot AND state IN ('open', 'closing')
+            UNION ALL SELECT symbol FROM orders
+                WHERE account = _account AND bot = _bot AND finished_at IS NULL AND side = 'buy'),
+        -- An approved intent is found by the order that is made of it.
+        ARRAY(SELECT client_order_id FROM orders
+                WHERE account = _account AND client_order_id = ANY (asked[:][_order:_order]) AND bot = _bot
+            UNION ALL SELECT intent_id FROM decisions
+                WHERE bot = _bot AND intent_id = ANY (asked[:][_intent:_intent])),
         (SELECT total - reserved - outside_holds FROM balances WHERE account = _account AND asset = asset_now)
-    INTO current, hold, busy, unfinished, decided, available
+    INTO current, hold, busy, decided, available
     FROM bots WHERE id = _bot;
     IF current IS DISTINCT FROM _epoch THEN
         PERFORM check_epoch(_bot, _role, _epoch);
     END IF;
-    FOREACH symbol_of_entry IN ARRAY unfinished LOOP
-        IF symbol_of_entry <> ALL (busy) THEN
-            busy := busy || symbol_of_entry;
+    FOR i IN 1 .. array_length(asked, 1) LOOP
+        IF asked[i][_intent] = ANY (decided) OR asked[i][_order] = ANY (decided) THEN
+            answers[i] := NULL;
+            CONTINUE;
         END IF;
-    END LOOP;
-    FOREACH p IN ARRAY proposals LOOP
-        is_new := p.intent_id <> ALL (decided);
+        decided := decided || asked[i][_intent];
+        IF asked[i][_asset] <> asset_now THEN
+            UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
+            taken := 0;
+            asset_now := asked[i][_asset];
+            available := (
+                SELECT total - reserved - outside_holds FROM balances WHERE account = _account AND asset = asset_now
+            );
+        END IF;
+        available := coalesce(available, 0);
+        symbol_wanted := asked[i][_symbol];
+        budget := asked[i][_budget];
+        most := asked[i][_most];
+        IF cardinality(busy) >= most THEN
+            -- A position whose entry is not finished counts once.
+            busy := ARRAY(SELECT DISTINCT unnest(busy));
+        END IF;
         reason := NULL;
-        detail := '';
-        IF is_new THEN
-            decided := decided || p.intent_id;
-            IF p.reserve_asset <> asset_now THEN
-                UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
-                taken := 0;
-                asset_now := p.reserve_asset;
-                available := (
-                    SELECT total - reserved - outside_holds FROM balances
-                        WHERE account = _account AND asset = asset_now
-                );
-            END IF;
-            available := coalesce(available, 0);
-            IF hold IS NOT NULL THEN
-                reason := 'not_tradable_state';
-                detail := hold;
-            ELSIF p.symbol = ANY (busy) THEN
-                reason := 'position_already_open';
-                detail := format('%s has a position or an unfinished entry', p.symbol);
-            ELSIF cardinality(busy) >= p.max_open_positions THEN
-                reason := 'max_open_positions';
-                detail := format('%s of at most %s positions are open', cardinality(busy), p.max_open_positions);
-            ELSIF p.reserve_amount > available THEN
-                reason := 'insufficient_available_balance';
-                detail := format('%s %s are needed, %s are available',
-                    trim_scale(p.reserve_amount), asset_now, trim_scale(available));
-            ELSE
-                available := available - p.reserve_amount;
-                taken := taken + p.reserve_amount;
-                busy := busy || p.symbol;
-            END IF;
-            refused := refused OR reason IS NOT NULL;
+        IF hold IS NOT NULL THEN
+            reason := 'not_tradable_state';
+            detail := hold;
+        ELSIF symbol_wanted = ANY (busy) THEN
+            reason := 'position_already_open';
+            detail := format('%s has a position or an unfinished entry', symbol_wanted);
+        ELSIF cardinality(busy) >= most THEN
+            reason := 'max_open_positions';
+            detail := format('%s of at most %s positions are open', cardinality(busy), most);
+        ELSIF budget > available THEN
+            reason := 'insufficient_available_balance';
+            detail := format('%s %s are needed, %s are available',
+                trim_scale(budget), asset_now, trim_scale(available));
         END IF;
-        news := news || is_new;
-        reasons := reasons || reason;
-        details := details || detail;
-        availables := availables || available;
-        places := places || nextval('numbers');
+        IF reason IS NULL THEN
+            available := available - budget;
+            taken := taken + budget;
+            busy := busy || symbol_wanted;
+            answers[i] := available;
+            approved := approved || i;
+            places[i] := nextval('numbers');
+        ELSE
+            answers[i] := format('%s %s %s', available, reason, detail);
+            INSERT INTO decisions (
+                bot, intent_id, symbol, side, reason, detail, confidence, available_after, correlation_id, at
+            )
+            VALUES (
+                _bot, asked[i][_intent], symbol_wanted, 'buy', reason, detail, asked[i][_confidence]::numeric,
+                available, asked[i][_correlation], asked[i][_at]::timestamptz
+            );
+        END IF;
     END LOOP;
-    IF taken > 0 THEN
+    IF approved <> '{}' THEN
         UPDATE balances SET reserved = reserved + taken WHERE account = _account AND asset = asset_now;
-    END IF;
-    WITH approved AS MATERIALIZED (
-        SELECT * FROM ROWS FROM (
-            unnest(proposals), unnest(news), unnest(reasons), unnest(availables), unnest(places)
-        ) AS r (
-            intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
-            stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
-            is_new, reason, left_after, place
-        ) WHERE r.is_new AND r.reason IS NULL
-    ), ordered AS (
         INSERT INTO orders (
             number, account, bot, client_order_id, symbol, side, leg, type, time_in_force, amount, limit_price,
             state, cause, attempt, correlation_id, created_at, expires_at, protect_stop, protect_target, indicators,
             reserve_asset, reserve_amount, reserve_drawn, confidence, available_after
         )
-        SELECT place, _account, _bot, client_order_id, symbol, 'buy', 'entry', 'limit', 'ioc', amount, limit_price,
-            'approved', intent_id, 0, correlation_id, at, expires_at, stop_price, target_price, indicators,
-            reserve_asset, reserve_amount, 0, confidence, left_after
-        FROM approved
-    )
-    INSERT INTO outbox (bot, role, message) SELECT _bot, 'risk', message FROM approved;
-    IF refused THEN
-        INSERT INTO decisions (
-            number, bot, intent_id, symbol, side, reason, detail, confidence, available_after, correlation_id, at
-        )
-        SELECT r.place, _bot, r.intent_id, r.symbol, 'buy', r.reason, r.detail, r.confidence, r.left_after, r.correlation_id,
-            r.at
-        FROM ROWS FROM (
-            unnest(proposals), unnest(news), unnest(reasons), unnest(details), unnest(availables), unnest(places)
-        ) AS r (
-            intent_id, client_order_id, symbol, confidence, amount, limit_price, reserve_asset, reserve_amount,
-            stop_price, target_price, indicators, correlation_id, at, expires_at, max_open_positions, message,
-            is_new, reason, detail, left_after, place
-        ) WHERE r.is_new AND r.reason IS NOT NULL;
+        SELECT places[i], _account, _bot, asked[i][_order], asked[i][_symbol], 'buy', 'entry', 'limit', 'ioc',
+            asked[i][_amount]::numeric, asked[i][_limit_price]::numeric, 'approved', asked[i][_intent], 0,
+            asked[i][_correlation], asked[i][_at]::timestamptz, asked[i][_expires_at]::timestamptz,
+            asked[i][_stop_price]::numeric, asked[i][_target_price]::numeric, asked[i][_indicators]::text[],
+            asked[i][_asset], asked[i][_budget]::numeric, 0, asked[i][_confidence]::numeric, answers[i]::numeric
+        FROM unnest(approved) AS i;
     END IF;
+    RETURN answers;
 END
 $body$;
 
@@ -182,13 +170,14 @@ BEGIN
     news := '{}';
     PERFORM enter(_account, _bot, _role, _epoch);
     FOR r IN SELECT * FROM json_to_recordset(asked) AS (
-        intent_id text, symbol text, side text, reason text, detail text, confidence numeric, correlation_id text,
-        at timestamptz
+        intent_id text, entry_order text, symbol text, side text, reason text, detail text, confidence numeric,
+        correlation_id text, at timestamptz
     ) LOOP
         INSERT INTO decisions (bot, intent_id, symbol, side, reason, detail, confidence, correlation_id, at)
             SELECT _bot, r.intent_id, r.symbol, r.side, r.reason, r.detail, r.confidence, r.correlation_id, r.at
                 WHERE NOT EXISTS (
-                    SELECT FROM orders o WHERE o.bot = _bot AND o.cause = r.intent_id AND o.leg = 'entry'
+                    SELECT FROM orders o
+                        WHERE o.account = _account AND o.client_order_id = r.entry_order AND o.bot = _bot
                 )
             ON CONFLICT (intent_id, bot) DO NOTHING;
         news := news || FOUND;
