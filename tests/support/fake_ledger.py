@@ -12,10 +12,11 @@ from decimal import Decimal
 
 import msgspec
 
+from support.ledger import approved_order
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.messages import Message
-from tradingbot_agents.domain.orders import Order, OrderState
-from tradingbot_agents.domain.values import Leg, OrderType, Side, TimeInForce
+from tradingbot_agents.domain.orders import Order
+from tradingbot_agents.domain.values import Side
 from tradingbot_agents.ledger.port import (
     Balance,
     Decision,
@@ -115,7 +116,11 @@ class FakeLedger:
 
     async def orders_to_send(self) -> list[Order]:
         self._asked("orders_to_send")
-        return [_order(proposal) for proposal in self.proposals if proposal.client_order_id not in self.claimed]
+        return [
+            approved_order("bot", proposal)
+            for proposal in self.proposals
+            if proposal.client_order_id not in self.claimed
+        ]
 
     # --- messages --------------------------------------------------------------------------------------
 
@@ -235,24 +240,3 @@ class FakeLedger:
     def _send(self, message: Message) -> None:
         self._rows += 1
         self.outbox[self._rows] = message
-
-
-def _order(proposal: EntryProposal) -> Order:
-    return Order(
-        client_order_id=proposal.client_order_id,
-        bot="bot",
-        symbol=proposal.symbol,
-        side=Side.BUY,
-        leg=Leg.ENTRY,
-        type=OrderType.LIMIT,
-        time_in_force=TimeInForce.IOC,
-        amount=proposal.amount,
-        limit_price=proposal.limit_price,
-        stop_price=None,
-        state=OrderState.APPROVED,
-        cause=proposal.intent_id,
-        attempt=0,
-        correlation_id=proposal.correlation_id,
-        created_at=proposal.at,
-        expires_at=proposal.expires_at,
-    )

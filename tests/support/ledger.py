@@ -8,7 +8,7 @@ from decimal import Decimal
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.messages import OrderApproved
-from tradingbot_agents.domain.orders import OrderState
+from tradingbot_agents.domain.orders import Order, OrderState
 from tradingbot_agents.domain.values import Leg, Mode, OrderType, Side, TimeInForce
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -66,6 +66,28 @@ def entry(
         at=at,
         expires_at=at + timedelta(minutes=5),
         max_open_positions=most,
+    )
+
+
+def approved_order(bot: str, proposal: EntryProposal) -> Order:
+    """The order that the ledger writes for an approved entry."""
+    return Order(
+        client_order_id=proposal.client_order_id,
+        bot=bot,
+        symbol=proposal.symbol,
+        side=Side.BUY,
+        leg=Leg.ENTRY,
+        type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        amount=proposal.amount,
+        limit_price=proposal.limit_price,
+        stop_price=None,
+        state=OrderState.APPROVED,
+        cause=proposal.intent_id,
+        attempt=0,
+        correlation_id=proposal.correlation_id,
+        created_at=proposal.at,
+        expires_at=proposal.expires_at,
     )
 
 

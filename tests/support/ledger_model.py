@@ -13,6 +13,7 @@ from decimal import Context, Decimal, localcontext
 
 import msgspec
 
+from support.ledger import approved_order
 from tradingbot_agents.domain import ids
 from tradingbot_agents.domain.events import Event, Reason
 from tradingbot_agents.domain.fills import Fill
@@ -26,7 +27,7 @@ from tradingbot_agents.domain.orders import (
     ReservationState,
 )
 from tradingbot_agents.domain.position import Position, PositionState
-from tradingbot_agents.domain.values import ZERO, BotState, Leg, OrderType, Side, TimeInForce, cut
+from tradingbot_agents.domain.values import ZERO, BotState, Leg, Side, cut
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
@@ -252,24 +253,7 @@ class LedgerModel:
         if reason is None:
             self.account.proposals[proposal.client_order_id] = proposal
             self.account.drawn[proposal.client_order_id] = ZERO
-            self.account.orders[proposal.client_order_id] = Order(
-                client_order_id=proposal.client_order_id,
-                bot=self.name,
-                symbol=proposal.symbol,
-                side=Side.BUY,
-                leg=Leg.ENTRY,
-                type=OrderType.LIMIT,
-                time_in_force=TimeInForce.IOC,
-                amount=proposal.amount,
-                limit_price=proposal.limit_price,
-                stop_price=None,
-                state=S.APPROVED,
-                cause=proposal.intent_id,
-                attempt=0,
-                correlation_id=proposal.correlation_id,
-                created_at=proposal.at,
-                expires_at=proposal.expires_at,
-            )
+            self.account.orders[proposal.client_order_id] = approved_order(self.name, proposal)
             available = total_of((available, -proposal.reserve_amount))
         approved = reason is None
         decision = Decision(
