@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test check format benchmarks reference golden clean clean-data
+.PHONY: help run test check format benchmarks reference golden servers clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -14,6 +14,10 @@ run: $(STAMP)    ## The quick start: five agents trade three weeks of real candl
 
 test: $(STAMP)   ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+servers:         ## Real servers for the tests, into the cache directory: InfluxDB (built, 4 to 10 min), RabbitMQ
+	@bash scripts/servers/rabbitmq.sh
+	@bash scripts/servers/influxdb.sh
 
 check: $(STAMP)  ## ruff, mypy strict, the import contract, and that generated files are current
 	@$(BIN)/ruff check .
