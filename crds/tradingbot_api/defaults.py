@@ -112,6 +112,9 @@ SIGNAL_MEMORY: Final = 3
 # Candles for which an indicator's last signal still counts in a fusion; crossings of different indicators are seldom
 # in the same candle.
 
+RECALL_TIMEOUT: Final = timedelta(seconds=2)
+# For the last signals at a start: an answer over the bus takes milliseconds, and nobody answers while all start.
+
 INTENT_TIME_TO_LIVE: Final = timedelta(seconds=60)
 # From the strategy's decision to the reservation. Covers the approval window and a stumble of the bus; not longer
 # than the shortest timeframe, so that no intent outlives its candle.

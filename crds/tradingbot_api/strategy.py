@@ -105,6 +105,9 @@ class Strategy(Model, frozen=True, kw_only=True):
     signal_memory_candles: Annotated[
         _Candles, doc("Candles for which an indicator's last signal still counts in a fusion.")
     ] = defaults.SIGNAL_MEMORY
+    recall_timeout: Annotated[
+        Duration, doc("How long a strategy that starts waits for technical analysis to tell its last signals.")
+    ] = defaults.RECALL_TIMEOUT
     intent_time_to_live: Annotated[
         Duration, doc("From decision to reservation; an older intent is refused with stale_intent.")
     ] = defaults.INTENT_TIME_TO_LIVE

@@ -103,6 +103,7 @@ def strategy_settings(decider: Any = None, **changes: Any) -> StrategySettings:
         memory=3,
         min_confidence=0.55,
         signal_max_age=timedelta(minutes=2),
+        recall_timeout=timedelta(seconds=2),
         intent_time_to_live=timedelta(seconds=60),
         sell_on_signal=True,
     )

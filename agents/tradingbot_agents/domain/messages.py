@@ -91,6 +91,28 @@ class SignalRaised(Message, frozen=True, kw_only=True, tag="analysis.signal"):
         return self.symbol
 
 
+class RecentSignalsRequest(Message, frozen=True, kw_only=True, tag="analysis.recent.request"):
+    """A strategy that has just started asks technical analysis for what it said last."""
+
+    topic: ClassVar[str] = "analysis.recent.request"
+
+    @property
+    def key(self) -> str:
+        return self.bot
+
+
+class RecentSignals(Message, frozen=True, kw_only=True, tag="analysis.recent"):
+    """The last signals of each symbol, each symbol's oldest first: as many as a strategy remembers."""
+
+    topic: ClassVar[str] = "analysis.recent"
+
+    signals: tuple[SignalRaised, ...]
+
+    @property
+    def key(self) -> str:
+        return self.bot
+
+
 class TradeIntent(Message, frozen=True, kw_only=True, tag="trade.intent"):
     """The strategy wishes to trade. ``confidence`` has four places, in 0..1. Risk decides size and whether."""
 
@@ -179,7 +201,17 @@ class TickerReply(Message, frozen=True, kw_only=True, tag="market.ticker"):
         return self.symbol
 
 
-AnyMessage = CandleClosed | SignalRaised | TradeIntent | OrderApproved | ExecutionReport | TickerRequest | TickerReply
+AnyMessage = (
+    CandleClosed
+    | SignalRaised
+    | RecentSignalsRequest
+    | RecentSignals
+    | TradeIntent
+    | OrderApproved
+    | ExecutionReport
+    | TickerRequest
+    | TickerReply
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)

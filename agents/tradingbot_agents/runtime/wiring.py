@@ -144,6 +144,7 @@ def strategy_settings(bot: TradingBot) -> strategy.StrategySettings:
         memory=spec.signal_memory_candles,
         min_confidence=float(spec.min_confidence),
         signal_max_age=spec.signal_max_age,
+        recall_timeout=spec.recall_timeout,
         intent_time_to_live=spec.intent_time_to_live,
         sell_on_signal=spec.sell_on_signal,
     )

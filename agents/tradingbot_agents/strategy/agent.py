@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from tradingbot_agents.bus import Bus, DependencyUnavailable
+from tradingbot_agents.bus import Bus, DependencyUnavailable, RequestTimedOut
 from tradingbot_agents.bus.topology import STRATEGY
 from tradingbot_agents.clock import Clock, Timers
-from tradingbot_agents.domain.messages import ExecutionReport, SignalRaised
+from tradingbot_agents.domain.messages import ExecutionReport, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.ledger.port import Ledger, LedgerUnavailable
 from tradingbot_agents.strategy.decide import Thinker, decide, fusion_thinker, intent
 from tradingbot_agents.strategy.plugin import plugin_thinker
@@ -22,8 +22,9 @@ from tradingbot_agents.telemetry import Sink
 
 
 class StrategyAgent:
-    """A new instance has no signals: it fills its memory from the ones that come, history or not, and decides from
-    the first fresh one on that finds the memory full."""
+    """A new instance asks technical analysis what it said last. Where nobody answers, as when all start together, it
+    fills its memory from the signals that come, history or not. It decides from the first fresh one on that finds the
+    memory full."""
 
     name = STRATEGY
 
@@ -53,13 +54,34 @@ class StrategyAgent:
 
     async def start(self) -> None:
         await self._read_record()
+        await self._recall()
         await self._bus.consume("strategy.signals", self._on_signal)
         await self._bus.consume("strategy.reports", self._on_report)
 
     async def stop(self) -> None:
         await self._bus.detach(self.name)
 
-    async def _on_signal(self, signal: SignalRaised) -> None:
+    async def _recall(self) -> None:
+        now = self._clock.now()
+        request_id = f"recall.{self._bot}.{now.isoformat()}"
+        request = RecentSignalsRequest(
+            id=request_id,
+            correlation_id=request_id,
+            causation_id=request_id,
+            bot=self._bot,
+            producer=self.name,
+            at=now,
+        )
+        try:
+            recent = await self._bus.request(request, self._settings.recall_timeout)
+        except RequestTimedOut:
+            return
+        if isinstance(recent, RecentSignals):
+            for signal in recent.signals:
+                self._remember(signal)
+
+    def _remember(self, signal: SignalRaised) -> deque[SignalRaised] | None:
+        """The symbol's signals with this one as the newest; ``None`` when it is older than what is known."""
         signals = self._signals.get(signal.symbol)
         if signals is None:
             signals = self._signals[signal.symbol] = deque(maxlen=self._settings.memory + 1)
@@ -69,8 +91,12 @@ class StrategyAgent:
             # Once more the newest, after a failure or fresh after history: it is decided on if it was not yet.
             signals[-1] = signal
         else:
-            return
-        if signal.backfill:
+            return None
+        return signals
+
+    async def _on_signal(self, signal: SignalRaised) -> None:
+        signals = self._remember(signal)
+        if signals is None or signal.backfill:
             return
         now = self._clock.now()
         view = View(tuple(signals), self._record.as_of(signal.candle_closed_at))

@@ -82,6 +82,8 @@ class StrategySettings(msgspec.Struct, frozen=True, kw_only=True):
     """In 0..1. A decision below it makes no intent."""
     signal_max_age: timedelta
     """From the close of a signal's candle. An older signal makes no decision."""
+    recall_timeout: timedelta
+    """How long a start waits for technical analysis to tell its last signals."""
     intent_time_to_live: timedelta
     """From the decision to the reservation."""
     sell_on_signal: bool

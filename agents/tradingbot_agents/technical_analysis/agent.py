@@ -7,13 +7,14 @@ path fills the window of a new instance in the middle of a run.
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime
 
 from tradingbot_agents.bus import Bus, Reject
 from tradingbot_agents.bus.topology import TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.domain.messages import CandleClosed, SignalRaised
+from tradingbot_agents.domain.messages import CandleClosed, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.domain.values import TIMEFRAMES
 from tradingbot_agents.marketdata import CandleStore
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
@@ -24,10 +25,12 @@ from tradingbot_agents.telemetry import Sink
 
 
 class _Track:
-    __slots__ = ("newest", "window")
+    __slots__ = ("newest", "said", "window")
 
-    def __init__(self, window: RollingWindow) -> None:
+    def __init__(self, window: RollingWindow, memory: int) -> None:
         self.window = window
+        self.said: deque[SignalRaised] = deque(maxlen=memory)
+        """The last signals, for a strategy that starts anew."""
         self.newest: datetime | None = None
         """Open time of the newest candle in the window."""
 
@@ -37,7 +40,8 @@ class _Track:
 
 
 class TechnicalAnalysisAgent:
-    """All that it remembers are the windows, and the store has their candles: nothing is recovered at the start.
+    """All that it remembers are the windows and what it said last, and the store has the candles of both: nothing is
+    recovered at the start.
 
     It can not know which history (``backfill``) is the last before the first fresh candle, so it signals all of it
     once the window is full; the signals carry the flag on, and nobody trades on them.
@@ -68,6 +72,7 @@ class TechnicalAnalysisAgent:
         self._tracks: dict[str, _Track] = {}
 
     async def start(self) -> None:
+        await self._bus.respond(self.name, RecentSignalsRequest.topic, self._answer_recent)
         await self._bus.consume("technical-analysis.candles", self._on_candle)
 
     async def stop(self) -> None:
@@ -85,9 +90,7 @@ class TechnicalAnalysisAgent:
             )
         track = self._tracks.get(candle.symbol)
         if track is None:
-            track = self._tracks[candle.symbol] = _Track(
-                RollingWindow(self._settings.window, self._settings.atr_period)
-            )
+            track = self._tracks[candle.symbol] = _Track(self._new_window(), self._settings.warmup_signals)
         elif track.newest is not None and candle.open_time <= track.newest:
             return
         try:
@@ -128,23 +131,34 @@ class TechnicalAnalysisAgent:
         bars = track.window.bars()
         readings = read_all(self._indicators, bars)
         direction, confidence = majority(readings)
-        await self._bus.publish(
-            SignalRaised(
-                id=f"signal.{candle_id}",
-                correlation_id=correlation_id,
-                causation_id=candle_id,
-                bot=self._bot,
-                producer=self.name,
-                at=self._clock.now(),
-                symbol=candle.symbol,
-                timeframe=candle.timeframe,
-                candle_id=candle_id,
-                candle_closed_at=candle.open_time + self._bar,
-                close=candle.close,
-                direction=direction,
-                confidence=confidence,
-                readings=readings,
-                atr=average_true_range(bars.unit),
-                backfill=backfill,
-            )
+        signal = SignalRaised(
+            id=f"signal.{candle_id}",
+            correlation_id=correlation_id,
+            causation_id=candle_id,
+            bot=self._bot,
+            producer=self.name,
+            at=self._clock.now(),
+            symbol=candle.symbol,
+            timeframe=candle.timeframe,
+            candle_id=candle_id,
+            candle_closed_at=candle.open_time + self._bar,
+            close=candle.close,
+            direction=direction,
+            confidence=confidence,
+            readings=readings,
+            atr=average_true_range(bars.unit),
+            backfill=backfill,
+        )
+        await self._bus.publish(signal)
+        track.said.append(signal)
+
+    async def _answer_recent(self, request: RecentSignalsRequest) -> RecentSignals:
+        return RecentSignals(
+            id="recent." + request.id,
+            correlation_id=request.correlation_id,
+            causation_id=request.id,
+            bot=self._bot,
+            producer=self.name,
+            at=self._clock.now(),
+            signals=tuple(signal for track in self._tracks.values() for signal in track.said),
         )

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from support.analysis import a_signal
 from support.messages import a_candle, a_candle_message, a_ticker_request, an_intent
 from tradingbot_agents.domain import events
 from tradingbot_agents.domain.events import EVENTS, Event, Reason, Severity, TradeRejected
@@ -23,6 +24,8 @@ from tradingbot_agents.domain.messages import (
     Message,
     OrderApproved,
     Reading,
+    RecentSignals,
+    RecentSignalsRequest,
     SignalRaised,
     TickerReply,
     decode,
@@ -48,6 +51,8 @@ MESSAGES: list[Message] = [
     a_candle_message(a_candle(0, close="121556.65"), backfill=True),
     an_intent(1),
     a_ticker_request(),
+    RecentSignalsRequest(**ENVELOPE),
+    RecentSignals(**ENVELOPE, signals=(a_signal(1, rsi=0.5),)),
     SignalRaised(
         **ENVELOPE,
         symbol="BTC/USDT",
@@ -113,7 +118,8 @@ class TestMessages:
 
     @by_type
     def test_order_is_kept_by_symbol(self, message: Message) -> None:
-        assert message.key == "BTC/USDT"
+        of_all_symbols = isinstance(message, RecentSignalsRequest | RecentSignals)
+        assert message.key == ("bot" if of_all_symbols else "BTC/USDT")
 
     @by_type
     def test_it_can_not_be_changed(self, message: Message) -> None:

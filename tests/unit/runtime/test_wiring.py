@@ -137,6 +137,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("strategy.window", 300, {"technical_analysis.window": 300}),
     ("strategy.minConfidence", "0.7", {"strategy.min_confidence": 0.7}),
     ("strategy.signalMaxAge", "3m", {"strategy.signal_max_age": seconds(180)}),
+    ("strategy.recallTimeout", "3m", {"strategy.recall_timeout": seconds(180)}),
     ("strategy.signalMemoryCandles", 9, {"strategy.memory": 9, "technical_analysis.warmup_signals": 10}),
     ("strategy.intentTimeToLive", "20s", {"strategy.intent_time_to_live": seconds(20)}),
     ("strategy.sellOnSignal", False, {"strategy.sell_on_signal": False}),

@@ -15,7 +15,14 @@ from support.messages import START
 from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus, HandlerFailed
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
-from tradingbot_agents.domain.messages import ExecutionReport, Message, SignalRaised, TradeIntent
+from tradingbot_agents.domain.messages import (
+    ExecutionReport,
+    Message,
+    RecentSignals,
+    RecentSignalsRequest,
+    SignalRaised,
+    TradeIntent,
+)
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg, Side
 from tradingbot_agents.ledger.port import Ledger, LedgerUnavailable, Performance, Trade
@@ -330,3 +337,58 @@ async def test_a_stopped_agent_takes_nothing_more() -> None:
     await room.feed(*strengths(0.0, 0.9))
     assert room.intents == []
     assert room.bus.depths()["strategy.signals"] == 1, "signals live for one bar"
+
+
+class TestRecall:
+    """A strategy that is started anew while technical analysis goes on asks it what it said last."""
+
+    @staticmethod
+    async def answering(room: Room, *signals: SignalRaised) -> list[RecentSignalsRequest]:
+        asked: list[RecentSignalsRequest] = []
+
+        async def answer(request: RecentSignalsRequest) -> Message:
+            asked.append(request)
+            return RecentSignals(
+                id="recent",
+                correlation_id=request.correlation_id,
+                causation_id=request.id,
+                bot="bot",
+                producer="technical-analysis",
+                at=room.clock.now(),
+                signals=signals,
+            )
+
+        await room.bus.respond("technical-analysis", RecentSignalsRequest.topic, answer)
+        return asked
+
+    async def test_it_decides_with_the_next_signal(self) -> None:
+        room = Room()
+        before = strengths(0.0, 0.0, 0.0)
+        asked = await self.answering(room, *before)
+        await room.start()
+        assert [request.producer for request in asked] == ["strategy"]
+        await room.feed(*strengths(0.9, first=3))
+        assert [intent.side for intent in room.intents] == [Side.BUY]
+
+    async def test_without_an_answer_it_fills_its_memory(self) -> None:
+        room = await Room().start()
+        await room.feed(*strengths(0.9, first=3))
+        assert room.intents == []
+
+    async def test_the_newest_of_the_answer_is_decided_on_when_its_message_comes(self) -> None:
+        room = Room()
+        signals = strengths(0.0, 0.0, 0.0, 0.9)
+        await self.answering(room, *signals)
+        await room.start()
+        assert room.intents == []
+        await room.feed(signals[-1])
+        assert [intent.candle_id for intent in room.intents] == [signals[-1].candle_id]
+
+    async def test_what_comes_again_and_is_older_changes_nothing(self) -> None:
+        room = Room()
+        signals = strengths(0.0, 0.0, 0.0, 0.0)
+        await self.answering(room, *signals)
+        await room.start()
+        await room.feed(*signals[:2])
+        await room.feed(*strengths(0.9, first=4))
+        assert len(room.intents) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.domain.messages import Message, SignalRaised
+from tradingbot_agents.domain.messages import Message, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.marketdata import MemoryCandleStore
 from tradingbot_agents.technical_analysis import TechnicalAnalysisAgent, TechnicalAnalysisSettings
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
@@ -233,3 +234,16 @@ async def test_a_stopped_agent_takes_nothing_more() -> None:
     await room.feed(CANDLES[WINDOW : WINDOW + 1])
     assert len(room.signals) == 1
     assert room.bus.depths()["technical-analysis.candles"] == 1
+
+
+async def test_it_tells_what_it_said_last() -> None:
+    room = await Room().start()
+    candles = random_candles(WINDOW + 10)
+    await room.feed(candles)
+    request = RecentSignalsRequest(
+        id="r", correlation_id="r", causation_id="r", bot="bot", producer="strategy", at=room.clock.now()
+    )
+    answer = await room.bus.request(request, timedelta(seconds=2))
+    assert isinstance(answer, RecentSignals)
+    assert list(answer.signals) == room.signals[-room.settings.warmup_signals :]
+    assert len(answer.signals) == room.settings.warmup_signals
