@@ -88,6 +88,9 @@ HISTORY: Final = 500
 STALE_AFTER: Final = timedelta(minutes=2)
 # Without any answer of the feed for a symbol: four missed polls at 30 s. Fewer would be one slow request.
 
+SETTLE_DELAY: Final = timedelta(seconds=2)
+# From a candle's close to the first question for it. Exchanges publish a closed candle within a second or so.
+
 STREAM_SILENT_AFTER: Final = timedelta(seconds=60)
 # Websocket connected and nothing received: the tickers of listed pairs come every second or so, quiet ones within
 # a minute.

@@ -6,7 +6,7 @@ import msgspec
 
 from . import defaults
 from .decimals import FractionBelowOne
-from .durations import Duration
+from .durations import Duration, DurationOrZero
 from .model import Model, doc
 
 EntryTimeInForce = Literal["IOC"]
@@ -25,6 +25,9 @@ class Data(Model, frozen=True, kw_only=True):
     stale_after: Annotated[Duration, doc("Without an answer of the feed for this long, it is stale: feed_stale.")] = (
         defaults.STALE_AFTER
     )
+    settle_delay: Annotated[
+        DurationOrZero, doc("From a candle's close to the first question for it; in a replay it is there at once.")
+    ] = defaults.SETTLE_DELAY
     stream_silent_after: Annotated[
         Duration, doc("A websocket stream that brings nothing for this long is taken for dead; REST takes over.")
     ] = defaults.STREAM_SILENT_AFTER

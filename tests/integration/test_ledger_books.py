@@ -22,6 +22,7 @@ from support.ledger import (
     held_position,
     opened,
     refusal,
+    rules_of,
     sale,
 )
 from support.line import line_to
@@ -33,7 +34,7 @@ from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
 from tradingbot_agents.ledger.outbox import OutboxRelay
-from tradingbot_agents.ledger.port import EquityPoint, LedgerUnavailable, Role
+from tradingbot_agents.ledger.port import EquityPoint, KnownRules, LedgerUnavailable, Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
 pytestmark = pytest.mark.postgres
@@ -538,3 +539,24 @@ async def test_no_call_of_a_trade_reads_the_history(ledger_dsn: str) -> None:
     await connection.execute("SELECT pg_stat_clear_snapshot()")
     assert await connection.fetchval(read) - before < 4000
     await connection.close()
+
+
+# --- market rules
+
+
+async def test_market_rules_are_kept_with_the_time_since_when_they_hold(ledger_dsn: str) -> None:
+    ledger, _, _ = await opened(ledger_dsn)
+    coarse, fine = rules_of("BTC/USDT", "0.1"), rules_of("BTC/USDT", "0.01")
+    later = [NOW + timedelta(hours=hours) for hours in range(5)]
+    for rules, at in (
+        (coarse, later[0]),
+        (coarse, later[1]),
+        (fine, later[2]),
+        (coarse, later[3]),
+        (coarse, later[4]),
+    ):
+        await ledger.keep_market_rules({"BTC/USDT": rules, "ETH/USDT": rules_of("ETH/USDT", "0.01")}, at)
+    known = await ledger.market_rules()
+    assert known["BTC/USDT"] == KnownRules(coarse, later[3], later[4])
+    assert known["ETH/USDT"] == KnownRules(rules_of("ETH/USDT", "0.01"), later[0], later[4])
+    await ledger.close()

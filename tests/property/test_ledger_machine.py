@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from support.ledger import ACCOUNT, NOW, connect, entry, exit_leg, exit_request, fill, refusal
+from support.ledger import ACCOUNT, NOW, connect, entry, exit_leg, exit_request, fill, refusal, rules_of
 from support.ledger_model import FINAL, LedgerModel, ModelAccount
 from support.postgres import PostgresServer
 from tradingbot_agents.domain.fills import Fee, Fill
@@ -71,7 +71,7 @@ fees = st.sampled_from((None, "base", "quote", "BNB", "BNB unvalued"))
 
 TABLES = (
     "accounts, bots, balances, entries, decisions, orders, fills, positions, trades, indicator_performance, outbox,"
-    " events, equity_points"
+    " events, equity_points, market_rules"
 )
 
 
@@ -104,6 +104,7 @@ async def state_of(ledger: Ledger) -> dict[str, Any]:
         "hold": await ledger.hold(),
         "equity": await ledger.equity(),
         "entries": [(e.asset, e.amount, e.kind, e.cause, e.at) for e in await ledger.entries()],
+        "rules": await ledger.market_rules(),
         "outside": await ledger.outside_total({"BTC/USDT": Decimal("50000")}),
     }
 
@@ -244,6 +245,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if again and self.intents:
             asked.append(refusal(self.intents[self.counter % len(self.intents)][1], symbol))
         self.both(bot, lambda ledger: ledger.refuse(epoch, asked))
+
+    @part_of_life(1, bot=bots, steps=st.dictionaries(symbols, st.sampled_from(("0.1", "0.01")), min_size=1))
+    def keep_market_rules(self, bot: str, steps: dict[str, str]) -> None:
+        rules = {symbol: rules_of(symbol, step) for symbol, step in steps.items()}
+        self.both(bot, lambda ledger: ledger.keep_market_rules(rules, self.now))
 
     @part_of_life(2, bot=bots, symbol=symbols, role=roles, leg=legs, old=stale, again=which)
     def request_exit(self, bot: str, symbol: str, role: Role, leg: Leg, old: bool, again: int) -> None:

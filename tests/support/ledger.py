@@ -9,6 +9,7 @@ from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.messages import OrderApproved
 from tradingbot_agents.domain.orders import Order, OrderState
+from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode, SymbolRules
 from tradingbot_agents.domain.values import Leg, Mode, OrderType, Side, TimeInForce
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -184,3 +185,11 @@ async def held_position(dsn: str) -> tuple[PostgresLedger, Epoch, Epoch]:
     await ledger.claim(execution, "entry-btc", NOW)
     await ledger.book("entry-btc", [fill("entry-btc", "t1")], OrderState.FILLED, NOW)
     return ledger, risk, execution
+
+
+def rules_of(symbol: str, step: str) -> SymbolRules:
+    """Rules with one grid for amounts and prices."""
+    base, quote = symbol.split("/")
+    grid = Precision(PrecisionMode.TICK_SIZE, Decimal(step))
+    fees = Fees(maker=Decimal("0.001"), taker=Decimal("0.001"))
+    return SymbolRules(symbol=symbol, base=base, quote=quote, amount=grid, price=grid, fees=fees)

@@ -27,6 +27,7 @@ from tradingbot_agents.domain.orders import (
     ReservationState,
 )
 from tradingbot_agents.domain.position import Position, PositionState
+from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ZERO, BotState, Leg, Side, cut
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -43,6 +44,7 @@ from tradingbot_agents.ledger.port import (
     Hold,
     HoldExceeded,
     Invariant,
+    KnownRules,
     LedgerError,
     LegProposal,
     OutboxRow,
@@ -110,6 +112,7 @@ class ModelAccount:
         self.drawn: dict[str, Decimal] = {}
         self.fills: dict[tuple[str, str], tuple[str, Fill]] = {}
         self.numbers = 0
+        self.rules: dict[str, KnownRules] = {}
 
     def total(self, asset: str) -> Decimal:
         return total_of(entry.amount for entry in self.entries if entry.asset == asset)
@@ -664,6 +667,19 @@ class LedgerModel:
         position = self.position_of(self.name, symbol)
         if position.is_held:
             self.bot.positions[symbol] = replace(position, high_water=high_water, stop_price=stop_price)
+
+    # --- market rules
+
+    async def keep_market_rules(self, rules: Mapping[str, SymbolRules], at: datetime) -> None:
+        for symbol, now in rules.items():
+            known = self.account.rules.get(symbol)
+            if known is None or known.rules != now:
+                self.account.rules[symbol] = KnownRules(now, at, at)
+            else:
+                self.account.rules[symbol] = KnownRules(now, known.since, max(known.read_at, at))
+
+    async def market_rules(self) -> dict[str, KnownRules]:
+        return dict(self.account.rules)
 
     # --- outside, messages, holds, events, equity
 

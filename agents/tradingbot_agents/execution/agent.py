@@ -161,6 +161,7 @@ class ExecutionAgent:
         await self._refresh()
         rules = await self._venue.market_rules(sorted({*self._symbols, *self._view.active_symbols()}))
         self._rules = dict(rules)
+        await self._ledger.keep_market_rules(rules, self._clock.now())
         recent = await self._ledger.orders(RECENT_ORDERS)
         self._desk.keep_watching([order for order in recent if order.state is OrderState.NOT_FOUND])
         for order in self._view.live_orders():
@@ -307,6 +308,7 @@ class ExecutionAgent:
             structlog.get_logger().warning("market_rules_failed", agent=self.name, error=str(error))
         else:
             self._rules.update(rules)
+            await self._ledger.keep_market_rules(rules, self._clock.now())
 
     # --- orders and positions --------------------------------------------------------------------------
 

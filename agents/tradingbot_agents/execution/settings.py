@@ -50,8 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     no message can be lost while the process lives, as in a lockstep replay)."""
     inspect_interval: timedelta | None
     """Between looks for orders on the exchange that should not be there (``None``: only at start)."""
-    rules_interval: timedelta
-    """Between reads of the exchange's market rules."""
+    rules_interval: timedelta | None
+    """Between reads of the exchange's market rules (``None``: only at start, where they come from a file)."""
     reappear_window: timedelta
     """For how long an order that was not found is still looked for."""
     stops_on_exchange: bool

@@ -26,6 +26,7 @@ from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.messages import Message
 from tradingbot_agents.domain.orders import Order, OrderState, Reservation
 from tradingbot_agents.domain.position import Position
+from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ZERO, BotState, Leg, Mode, OrderType, Side, TimeInForce
 
 
@@ -271,6 +272,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class KnownRules(msgspec.Struct, frozen=True):
+    """Market rules of a symbol as the exchange told them."""
+
+    rules: SymbolRules
+    since: datetime
+    """When they were read first."""
+    read_at: datetime
+    """When they were read last."""
+
+
 class OutboxRow(msgspec.Struct, frozen=True):
     number: int
     message: Message
@@ -424,6 +435,17 @@ class Ledger(Protocol):
         ...
 
     async def mark_published(self, numbers: Sequence[int]) -> None: ...
+
+    # --- market rules ----------------------------------------------------------------------------------
+
+    async def keep_market_rules(self, rules: Mapping[str, SymbolRules], at: datetime) -> None:
+        """What the exchange accepts at ``at``, by symbol. Rules that did not change keep the time since when they
+        hold; none are kept before the account is open."""
+        ...
+
+    async def market_rules(self) -> dict[str, KnownRules]:
+        """The newest rules of each symbol, as they were kept last."""
+        ...
 
     # --- holds, events, equity -------------------------------------------------------------------------
 

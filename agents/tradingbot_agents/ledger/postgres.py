@@ -19,6 +19,7 @@ from tradingbot_agents.domain.events import Event, Reason
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
+from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, Side, split_symbol
 from tradingbot_agents.ledger import booking, pages, rows
 from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
@@ -43,7 +44,7 @@ from tradingbot_agents.ledger.port import (
     Trade,
     UnknownOrder,
 )
-from tradingbot_agents.ledger.reading import LedgerReader
+from tradingbot_agents.ledger.reading import NOBODY, LedgerReader
 
 # The round trip of a holding that was adopted has no entry order.
 _ADOPTED = "adopted"
@@ -540,6 +541,39 @@ class PostgresLedger(LedgerReader):
 
         await self._identify()
         await self._database.transaction(work)
+
+    async def keep_market_rules(self, rules: Mapping[str, SymbolRules], at: datetime) -> None:
+        symbols = sorted(rules)
+        told = [msgspec.json.encode(rules[symbol]).decode() for symbol in symbols]
+
+        async def work(connection: Connection) -> None:
+            await self._enter(connection)
+            # One statement each: what the first has moved, the second must see.
+            await connection.execute(
+                "UPDATE market_rules m SET read_at = greatest(m.read_at, $4)"
+                " FROM unnest($2::text[], $3::jsonb[]) AS n (symbol, rules)"
+                " WHERE m.account = $1 AND m.symbol = n.symbol AND m.rules = n.rules AND m.since ="
+                " (SELECT max(since) FROM market_rules l WHERE l.account = $1 AND l.symbol = n.symbol)",
+                self._account,
+                symbols,
+                told,
+                at,
+            )
+            await connection.execute(
+                "INSERT INTO market_rules (account, symbol, since, read_at, rules)"
+                " SELECT $1, n.symbol, $4, $4, n.rules FROM unnest($2::text[], $3::jsonb[]) AS n (symbol, rules)"
+                " WHERE n.rules IS DISTINCT FROM (SELECT rules FROM market_rules l"
+                "  WHERE l.account = $1 AND l.symbol = n.symbol ORDER BY since DESC LIMIT 1)"
+                " ON CONFLICT (account, symbol, since) DO UPDATE SET rules = excluded.rules",
+                self._account,
+                symbols,
+                told,
+                at,
+            )
+
+        await self._identify()
+        if symbols and self._account != NOBODY:
+            await self._database.transaction(work)
 
     # --- messages, holds, events, equity ---------------------------------------------------------------
 

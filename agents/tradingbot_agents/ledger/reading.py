@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, localcontext
 
+import msgspec
+
 from tradingbot_agents.domain import messages
 from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.orders import Order, Reservation
 from tradingbot_agents.domain.position import Position
+from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, BotState
 from tradingbot_agents.ledger import invariants, rows
 from tradingbot_agents.ledger.booking import EXACT
@@ -22,6 +25,7 @@ from tradingbot_agents.ledger.port import (
     EquityPoint,
     Hold,
     Invariant,
+    KnownRules,
     OutboxRow,
     Performance,
     Role,
@@ -225,6 +229,20 @@ class LedgerReader:
             limit,
         )
         return [rows.entry(row) for row in found]
+
+    async def market_rules(self) -> dict[str, KnownRules]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT DISTINCT ON (symbol) symbol, rules, since, read_at FROM market_rules WHERE account = $1"
+            " ORDER BY symbol, since DESC",
+            self._account,
+        )
+        return {
+            row["symbol"]: KnownRules(
+                msgspec.json.decode(row["rules"], type=SymbolRules), row["since"], row["read_at"]
+            )
+            for row in found
+        }
 
     async def invariants(self) -> list[Invariant]:
         await self._identify()

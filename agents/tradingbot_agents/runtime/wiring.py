@@ -2,7 +2,8 @@
 
 The only place that knows both the resource's shape and the rooms. A replay in lockstep needs no backup timers:
 no message can be lost while the process lives, and a restart begins with a sweep. So they are left out, and a
-candle without a decision costs nothing but its own work.
+candle without a decision costs nothing but its own work. ``live_…`` are the settings of processes of their own, on
+real parts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import TypeVar
+
+import msgspec
 
 from tradingbot_agents.bus.port import QueueSpec
 from tradingbot_agents.bus.topology import topology
@@ -137,6 +140,16 @@ def data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
     )
 
 
+def live_data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
+    spec = bot.spec
+    return msgspec.structs.replace(
+        data_collection_settings(bot),
+        poll_interval=spec.exchange.poll_interval,
+        settle_delay=spec.data.settle_delay,
+        stale_after=TIMEFRAMES[spec.timeframe] + spec.data.settle_delay + spec.data.stale_after,
+    )
+
+
 def strategy_settings(bot: TradingBot) -> strategy.StrategySettings:
     spec = bot.spec.strategy
     return strategy.StrategySettings(
@@ -245,6 +258,10 @@ def risk_settings(bot: TradingBot) -> risk.Settings:
     )
 
 
+def live_risk_settings(bot: TradingBot) -> risk.Settings:
+    return msgspec.structs.replace(risk_settings(bot), outbox_interval=bot.spec.runtime.outbox_interval)
+
+
 def _protections(wanted: Sequence[Protection]) -> risk.Protections:
     by_name: dict[str, Protection] = {protection.name: protection for protection in wanted}
 
@@ -285,7 +302,7 @@ def execution_settings(bot: TradingBot) -> ExecutionSettings:
         watch_interval=None,
         sweep_interval=None,
         inspect_interval=None,
-        rules_interval=spec.exchange.rules_interval,
+        rules_interval=None,
         reappear_window=execution.reappear_window,
         stops_on_exchange=execution.stops_on_exchange,
         stop_limit_offset=execution.stop_limit_offset,
@@ -297,4 +314,17 @@ def execution_settings(bot: TradingBot) -> ExecutionSettings:
         max_exit_attempts=execution.max_exit_attempts,
         ledger_retry=spec.runtime.ledger_retry_delay,
         fee_price_max_age=execution.fee_price_max_age,
+    )
+
+
+def live_execution_settings(bot: TradingBot) -> ExecutionSettings:
+    replay = execution_settings(bot)
+    execution = bot.spec.execution
+    return msgspec.structs.replace(
+        replay,
+        look_up=msgspec.structs.replace(replay.look_up, immediate_not_found=False),
+        watch_interval=execution.exit_watch_interval,
+        sweep_interval=execution.sweep_interval,
+        inspect_interval=execution.inspect_interval,
+        rules_interval=bot.spec.exchange.rules_interval,
     )

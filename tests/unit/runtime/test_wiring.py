@@ -20,6 +20,9 @@ from tradingbot_agents.runtime.wiring import (
     check_runnable,
     data_collection_settings,
     execution_settings,
+    live_data_collection_settings,
+    live_execution_settings,
+    live_risk_settings,
     opening,
     restarts,
     risk_settings,
@@ -109,7 +112,6 @@ QUEUES = (*MARKET_QUEUES, "risk.intents", "execution.orders", "strategy.reports"
 # Path in the spec, another value, and which settings it makes what.
 CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("exchange.receiveWindow", "7s", {"execution.look_up.receive_window": seconds(7)}),
-    ("exchange.rulesInterval", "2h", {"execution.rules_interval": seconds(7200)}),
     ("exchange.simulated.latency", "80ms", {"simulated.latency": seconds(0.08)}),
     ("exchange.simulated.slippage", "0.002", {"simulated.slippage": Decimal("0.002")}),
     ("exchange.simulated.participation", "0.5", {"simulated.participation": Decimal("0.5")}),
@@ -217,6 +219,45 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
 
 BASE_SETTINGS = settings_of(BASE)
 
+# What only processes of their own are told, on top of that.
+LIVE_CASES: list[tuple[str, Any, dict[str, Any]]] = [
+    ("exchange.pollInterval", "40s", {"data_collection.poll_interval": seconds(40)}),
+    ("exchange.rulesInterval", "2h", {"execution.rules_interval": seconds(7200)}),
+    (
+        "data.settleDelay",
+        "5s",
+        {"data_collection.settle_delay": seconds(5), "data_collection.stale_after": seconds(300 + 5 + 120)},
+    ),
+    ("data.staleAfter", "10m", {"data_collection.stale_after": seconds(300 + 2 + 600)}),
+    ("execution.exitWatchInterval", "15s", {"execution.watch_interval": seconds(15)}),
+    ("execution.inspectInterval", "3m", {"execution.inspect_interval": seconds(180)}),
+    ("execution.sweepInterval", "8s", {"execution.sweep_interval": seconds(8)}),
+    ("runtime.outboxInterval", "3s", {"risk.outbox_interval": seconds(3)}),
+]
+
+
+def live_settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    bot = bot_from(document)
+    rooms = {
+        "data_collection": live_data_collection_settings(bot),
+        "risk": live_risk_settings(bot),
+        "execution": live_execution_settings(bot),
+    }
+    return dict(_flat("", msgspec.to_builtins(rooms, builtin_types=(Decimal, timedelta))))
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), LIVE_CASES, ids=[path for path, _, _ in LIVE_CASES])
+def test_a_field_of_the_spec_changes_its_live_setting_and_nothing_else(
+    path: str, value: Any, expected: dict[str, Any]
+) -> None:
+    before, after = live_settings_of(BASE), live_settings_of(changed_at(path, value))
+    assert {name: after[name] for name in after if before.get(name) != after[name]} == expected
+
+
+def test_on_a_real_exchange_one_look_up_decides_nothing() -> None:
+    assert live_settings_of(BASE)["execution.look_up.immediate_not_found"] is False
+    assert BASE_SETTINGS["execution.look_up.immediate_not_found"] is True
+
 
 @pytest.mark.parametrize(("path", "value", "expected"), CASES, ids=[path for path, _, _ in CASES])
 def test_a_field_of_the_spec_changes_its_setting_and_nothing_else(
@@ -260,17 +301,12 @@ READ_BY_THE_RUN = {
 NOT_IN_A_REPLAY = {
     "exchange.endpoint",
     "exchange.feed",
-    "exchange.pollInterval",
     "exchange.requestTimeout",
     "exchange.credentialsSecretRef.name",
     "data.streamSilentAfter",
     "execution.entryTimeInForce",
-    "execution.exitWatchInterval",
-    "execution.inspectInterval",
-    "execution.sweepInterval",
     "execution.reconcileInterval",
     "runtime.stopLimit",
-    "runtime.outboxInterval",
 }
 
 # What a cluster is told, and what the audit does. ``run`` on a laptop has its own embedded parts.
@@ -303,7 +339,7 @@ def leaves(cls: type[msgspec.Struct], path: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_the_spec_is_wired_or_is_said_not_to_be() -> None:
-    tested = {"".join(ch for ch in path if not ch.isdigit()) for path, _, _ in CASES}
+    tested = {"".join(ch for ch in path if not ch.isdigit()) for path, _, _ in [*CASES, *LIVE_CASES]}
     tested.add("account.paperBalances")
     tested.add("risk.protections[].name")
     known = tested | INDICATOR_PARAMETERS | READ_BY_THE_RUN | NOT_IN_A_REPLAY
