@@ -1,0 +1,151 @@
+"""Where an agent finds what it works with: addresses and secrets from the environment, never from the spec.
+
+Each variable may be given as ``NAME`` or as ``NAME_FILE``, the path of a file that holds the value, as a mounted
+Secret does. A file is read anew each time it is asked for, so that a rotated key is taken up without a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
+
+
+class Variable(StrEnum):
+    DATABASE_URL = "TRADINGBOT_DATABASE_URL"
+    MESSAGING_URL = "TRADINGBOT_MESSAGING_URL"
+    TIME_SERIES_URL = "TRADINGBOT_TIME_SERIES_URL"
+    TIME_SERIES_TOKEN = "TRADINGBOT_TIME_SERIES_TOKEN"
+    EXCHANGE_API_KEY = "TRADINGBOT_EXCHANGE_API_KEY"
+    EXCHANGE_SECRET = "TRADINGBOT_EXCHANGE_SECRET"
+    EXCHANGE_PASSWORD = "TRADINGBOT_EXCHANGE_PASSWORD"
+
+
+_SCHEMES: Mapping[Variable, tuple[str, ...]] = {
+    Variable.DATABASE_URL: ("postgresql", "postgres"),
+    Variable.MESSAGING_URL: ("amqp", "amqps"),
+    Variable.TIME_SERIES_URL: ("http", "https"),
+}
+
+_MARKET_DATA = frozenset({Variable.TIME_SERIES_URL, Variable.TIME_SERIES_TOKEN})
+
+NEEDS: Mapping[str, frozenset[Variable]] = {
+    DATA_COLLECTION: frozenset({Variable.MESSAGING_URL}) | _MARKET_DATA,
+    TECHNICAL_ANALYSIS: frozenset({Variable.MESSAGING_URL}) | _MARKET_DATA,
+    STRATEGY: frozenset({Variable.MESSAGING_URL, Variable.DATABASE_URL}),
+    RISK: frozenset({Variable.MESSAGING_URL, Variable.DATABASE_URL}) | _MARKET_DATA,
+    EXECUTION: frozenset(
+        {
+            Variable.MESSAGING_URL,
+            Variable.DATABASE_URL,
+            Variable.EXCHANGE_API_KEY,
+            Variable.EXCHANGE_SECRET,
+        }
+    ),
+}
+"""What each agent is given, and no more: only execution has the exchange's key."""
+
+OPTIONAL: Mapping[str, frozenset[Variable]] = {EXECUTION: frozenset({Variable.EXCHANGE_PASSWORD})}
+
+
+class ConnectionsInvalid(Exception):
+    """Something is missing or wrong in the environment; all of it is told at once."""
+
+
+class Secret:
+    """A value that no log, error or ``repr`` shows."""
+
+    def __init__(self, value: str, file: Path | None = None) -> None:
+        self._value = value
+        self._file = file
+
+    def reveal(self) -> str:
+        """The value of now. A file that can not be read for a moment, as while it is replaced, changes nothing."""
+        if self._file is not None:
+            try:
+                found = self._file.read_text(encoding="utf-8").strip()
+            except OSError:
+                return self._value
+            self._value = found or self._value
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)" if self._file is None else f"Secret({self._file})"
+
+
+class Connections(msgspec.Struct, frozen=True):
+    values: Mapping[Variable, Secret]
+
+    def __getitem__(self, variable: Variable) -> Secret:
+        return self.values[variable]
+
+    def get(self, variable: Variable) -> Secret | None:
+        return self.values.get(variable)
+
+
+def read_connections(agent: str, environment: Mapping[str, str]) -> Connections:
+    """What the agent needs of ``environment``. Raises ``ConnectionsInvalid`` with every problem and its remedy."""
+    problems: list[str] = []
+    values: dict[Variable, Secret] = {}
+    needed = NEEDS[agent]
+    for variable in _ordered(needed | OPTIONAL.get(agent, frozenset())):
+        secret = _read(variable, environment, problems)
+        if secret is not None:
+            values[variable] = secret
+        elif variable in needed and not any(problem.startswith(variable.value) for problem in problems):
+            problems.append(f"{variable.value} is not set: set it, or {variable.value}_FILE to a file that holds it")
+    if problems:
+        raise ConnectionsInvalid(
+            f"the {agent} agent can not start with this environment:\n" + "\n".join(f"  {each}" for each in problems)
+        )
+    return Connections(values)
+
+
+def _ordered(variables: Collection[Variable]) -> list[Variable]:
+    return [variable for variable in Variable if variable in variables]
+
+
+def _read(variable: Variable, environment: Mapping[str, str], problems: list[str]) -> Secret | None:
+    plain, from_file = environment.get(variable.value), environment.get(f"{variable.value}_FILE")
+    if plain and from_file:
+        problems.append(f"{variable.value} and {variable.value}_FILE are both set: set one of them")
+        return None
+    if from_file:
+        try:
+            value = Path(from_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            problems.append(f"{variable.value}_FILE: {from_file} can not be read ({why}): mount the file there")
+            return None
+        if not value:
+            problems.append(f"{variable.value}_FILE: {from_file} is empty: write the value into it")
+            return None
+        secret = Secret(value, Path(from_file))
+    elif plain:
+        secret = Secret(plain)
+    else:
+        return None
+    problem = _scheme_problem(variable, secret.reveal())
+    if problem is not None:
+        problems.append(problem)
+        return None
+    return secret
+
+
+def _scheme_problem(variable: Variable, value: str) -> str | None:
+    schemes = _SCHEMES.get(variable)
+    if schemes is None:
+        return None
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        scheme = ""
+    # The value itself is not told: it may hold a password.
+    if scheme in schemes:
+        return None
+    return f"{variable.value} must be an address that begins with {' or '.join(f'{each}://' for each in schemes)}"
