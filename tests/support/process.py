@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,17 @@ class Finished(msgspec.Struct, frozen=True):
 class Process:
     """A started command. Its output is read all the time, so that it never waits for us."""
 
-    def __init__(self, arguments: Sequence[str | Path], cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """``environment`` comes on top of our own."""
         self._popen = subprocess.Popen(
             [COMMAND, *map(str, arguments)],
             cwd=cwd,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -149,14 +156,14 @@ class Workshop:
         self.path = path
         self._processes: list[Process] = []
 
-    def start(self, *arguments: str | Path) -> Process:
-        process = Process(arguments, cwd=self.path)
+    def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Process:
+        process = Process(arguments, self.path, environment)
         self._processes.append(process)
         return process
 
-    def run(self, *arguments: str | Path) -> Finished:
+    def run(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Finished:
         """Start the command and wait for its end."""
-        return self.start(*arguments).finish()
+        return self.start(*arguments, environment=environment).finish()
 
     def clean(self) -> None:
         for process in self._processes:

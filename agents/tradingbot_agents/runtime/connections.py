@@ -106,6 +106,17 @@ def read_connections(agent: str, environment: Mapping[str, str]) -> Connections:
     return Connections(values)
 
 
+def read_database(environment: Mapping[str, str], *, required: bool = False) -> Secret | None:
+    """The database that the environment names, if any. Raises ``ConnectionsInvalid``."""
+    problems: list[str] = []
+    secret = _read(Variable.DATABASE_URL, environment, problems)
+    if secret is None and required and not problems:
+        problems.append(f"{Variable.DATABASE_URL.value} is not set: set it to the address of an empty database")
+    if problems:
+        raise ConnectionsInvalid("\n".join(problems))
+    return secret
+
+
 def _ordered(variables: Collection[Variable]) -> list[Variable]:
     return [variable for variable in Variable if variable in variables]
 

@@ -71,16 +71,9 @@ def identity_at(path: Path) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def opened_ledger(path: Path, *, update_schema: bool = False) -> AsyncIterator[PostgresLedger]:
-    """The ledger of a data directory, whether its bot runs now (then through its server) or not (then the server
-    is started for as long as this lasts)."""
-    identity = identity_at(path)
-    account = AccountKey(
-        mode=Mode(identity["mode"]),
-        exchange=identity["exchange"],
-        endpoint=identity["endpoint"],
-        name=identity["account"],
-    )
+async def opened_database(path: Path) -> AsyncIterator[str]:
+    """The address of a data directory's database, whether its bot runs now (then of its server) or not (then the
+    server is started for as long as this lasts)."""
     server = EmbeddedPostgres(path)
     directory = try_open(path, now=datetime.now(UTC))
     try:
@@ -93,17 +86,31 @@ async def opened_ledger(path: Path, *, update_schema: bool = False) -> AsyncIter
         else:
             dsn = await server.start()
         try:
-            if update_schema:
-                await migrate(dsn)
-            await check_schema(dsn)
-            ledger = await PostgresLedger.connect(dsn, account, identity["bot"])
-            try:
-                yield ledger
-            finally:
-                await ledger.close()
+            yield dsn
         finally:
             if directory is not None:
                 await server.stop()
     finally:
         if directory is not None:
             directory.close()
+
+
+@asynccontextmanager
+async def opened_ledger(path: Path, *, update_schema: bool = False) -> AsyncIterator[PostgresLedger]:
+    """The ledger of a data directory, whether its bot runs now or not."""
+    identity = identity_at(path)
+    account = AccountKey(
+        mode=Mode(identity["mode"]),
+        exchange=identity["exchange"],
+        endpoint=identity["endpoint"],
+        name=identity["account"],
+    )
+    async with opened_database(path) as dsn:
+        if update_schema:
+            await migrate(dsn)
+        await check_schema(dsn)
+        ledger = await PostgresLedger.connect(dsn, account, identity["bot"])
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
