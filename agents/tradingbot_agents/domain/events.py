@@ -274,6 +274,32 @@ class CandleRefused(Event, frozen=True, kw_only=True):
     why: str
 
 
+class CandlesSpooled(Event, frozen=True, kw_only=True):
+    """The candle store is away: what comes is kept on disk, and delivered in order once it is back."""
+
+    name: ClassVar[str] = "candles_spooled"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    why: str
+
+
+class CandlesDelivered(Event, frozen=True, kw_only=True):
+    """The candle store is back, and has what was kept on disk meanwhile."""
+
+    name: ClassVar[str] = "candles_delivered"
+
+    candles: int
+
+
+class CandlesDropped(Event, frozen=True, kw_only=True):
+    """The spool is full: its oldest candles were dropped. A later back-fill from the exchange brings them."""
+
+    name: ClassVar[str] = "candles_dropped"
+    severity: ClassVar[Severity] = Severity.SEVERE
+
+    candles: int
+
+
 class PositionUnprotected(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "position_unprotected"
     severity: ClassVar[Severity] = Severity.WARNING

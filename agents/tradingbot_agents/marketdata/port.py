@@ -8,15 +8,19 @@ from typing import Protocol
 from tradingbot_agents.domain.candle import Candle
 
 
+class CandleStoreUnavailable(Exception):
+    """The store does not answer now; what is asked for may be there. Ask again later."""
+
+
 class CandleStore(Protocol):
     async def write(self, candles: Sequence[Candle]) -> None:
         """Keep the bars; one that is there already is replaced by itself."""
         ...
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
-        """The newest bar, or ``None``."""
+        """The newest bar, or ``None``. Raises ``CandleStoreUnavailable``."""
         ...
 
     async def latest(self, symbol: str, timeframe: str, limit: int) -> list[Candle]:
-        """The newest ``limit`` bars, oldest first."""
+        """The newest ``limit`` bars, oldest first. Raises ``CandleStoreUnavailable``."""
         ...

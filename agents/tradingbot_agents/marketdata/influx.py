@@ -1,0 +1,249 @@
+"""Candles in InfluxDB v2.
+
+Written as float fields; read back, a float becomes the Decimal of its shortest text, which is what was written for
+anything up to 15 digits. Queries are Flux with parameters: what comes from outside is never part of a query's text.
+
+Every query has a bounded range. How far back the newest candles lie is not known (an exchange has pauses), so the
+range begins with what is asked for and grows until enough is found or the look-back is reached.
+
+While InfluxDB is away, candles go to a spool on disk and reads raise ``CandleStoreUnavailable``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from influxdb_client import Point
+from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
+from influxdb_client.client.write.point import WritePrecision
+from influxdb_client.rest import ApiException
+
+from tradingbot_agents.clock import Clock
+from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.events import CandlesDelivered, CandlesDropped, CandlesSpooled
+from tradingbot_agents.domain.values import TIMEFRAMES
+from tradingbot_agents.marketdata.port import CandleStoreUnavailable
+from tradingbot_agents.marketdata.spool import Spool
+from tradingbot_agents.telemetry import Sink
+
+MEASUREMENT = "candles"
+FIELDS = ("open", "high", "low", "close", "volume")
+
+BATCH = 1000
+"""Candles in one request, some 100 kB."""
+
+GROWTH = 8
+"""By how much the range of a query grows when it held too few candles."""
+
+_SECONDS: Any = WritePrecision.S
+
+_NEWEST = """
+from(bucket: bucket)
+    |> range(start: begin, stop: end)
+    |> filter(fn: (r) => r._measurement == measurement and r.symbol == symbol and r.timeframe == timeframe)
+    |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+    |> group()
+    |> sort(columns: ["_time"], desc: true)
+    |> limit(n: count)
+"""
+
+_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
+
+_MISTAKES = {
+    401: "the token is not accepted: give one that may read and write the bucket",
+    403: "the token may not use this bucket: give one that may read and write it",
+    404: "the bucket or the organization is not there: run 'tradingbot migrate', or name the right ones in the spec",
+}
+
+
+class CandleStoreRefused(Exception):
+    """InfluxDB answers, and says no: waiting does not mend that. The message has the remedy, and no secret."""
+
+
+class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    organization: str
+    bucket: str
+    timeout: timedelta
+    """For one answer."""
+    look_back: timedelta
+    """The oldest candle that is ever asked for; no more than the bucket keeps."""
+
+
+class InfluxCandleStore:
+    """Implements ``CandleStore``. Made by ``open``, within a running loop; ``close`` it."""
+
+    def __init__(
+        self,
+        client: InfluxDBClientAsync,
+        settings: InfluxSettings,
+        *,
+        spool: Spool,
+        clock: Clock,
+        sink: Sink,
+        agent: str,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._spool = spool
+        self._clock = clock
+        self._sink = sink
+        self._agent = agent
+        self._writing = asyncio.Lock()
+        self._spooling = False
+
+    @classmethod
+    def open(
+        cls, url: str, token: str, settings: InfluxSettings, *, spool: Spool, clock: Clock, sink: Sink, agent: str
+    ) -> Self:
+        """``agent`` is told as the source of events. Nothing is asked yet: the server may still be away."""
+        client = InfluxDBClientAsync(
+            url=url,
+            token=token,
+            org=settings.organization,
+            timeout=int(settings.timeout.total_seconds() * 1000),
+        )
+        return cls(client, settings, spool=spool, clock=clock, sink=sink, agent=agent)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def problem(self) -> str | None:
+        """Why it does not answer now, or ``None``."""
+        try:
+            return None if await self._client.ping() else "it does not answer as InfluxDB does"
+        except _AWAY as error:
+            return _why(error)
+
+    async def write(self, candles: Sequence[Candle]) -> None:
+        """Raises ``CandleStoreRefused``; then the candles are in the spool."""
+        if not candles:
+            return
+        async with self._writing:
+            if len(self._spool):
+                self._keep(candles)
+                await self._drain()
+                return
+            try:
+                await self._send(candles)
+            except CandleStoreUnavailable as error:
+                self._keep(candles)
+                self._tell_away(str(error))
+            except CandleStoreRefused:
+                self._keep(candles)
+                raise
+
+    async def drain(self) -> None:
+        """Deliver what is in the spool, if the store is back."""
+        async with self._writing:
+            await self._drain()
+
+    async def last(self, symbol: str, timeframe: str) -> Candle | None:
+        found = await self.latest(symbol, timeframe, 1)
+        return found[0] if found else None
+
+    async def latest(self, symbol: str, timeframe: str, limit: int) -> list[Candle]:
+        if limit < 1:
+            return []
+        bar = TIMEFRAMES[timeframe]
+        # A bar that opened just now is not over; one more is for clocks that differ.
+        end = self._clock.now() + bar
+        reach = bar * (limit + 2)
+        while True:
+            reach = min(reach, self._settings.look_back)
+            rows = await self.query(
+                _NEWEST,
+                {
+                    "bucket": self._settings.bucket,
+                    "measurement": MEASUREMENT,
+                    "symbol": symbol,
+                    "timeframe": timeframe,
+                    "begin": end - reach,
+                    "end": end,
+                    "count": limit,
+                },
+            )
+            if len(rows) >= limit or reach >= self._settings.look_back:
+                return [_candle(symbol, timeframe, row) for row in reversed(rows)]
+            reach *= GROWTH
+
+    async def query(self, flux: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of a Flux query, all tables one after the other. Times are aware UTC; a row of an aggregate has no
+        ``_time``. Raises ``CandleStoreUnavailable`` or ``CandleStoreRefused``."""
+        try:
+            tables = await self._client.query_api().query(flux, params=dict(parameters))
+        except ApiException as error:
+            raise _translated(error) from None
+        except _AWAY as error:
+            raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
+        return [dict(record.values) for table in tables for record in table.records]
+
+    async def _drain(self) -> None:
+        count = 0
+        while batch := self._spool.first(BATCH):
+            try:
+                await self._send(batch)
+            except CandleStoreUnavailable as error:
+                self._tell_away(str(error))
+                return
+            self._spool.delivered(len(batch))
+            count += len(batch)
+        if count:
+            self._spooling = False
+            self._sink.emit(CandlesDelivered(at=self._clock.now(), agent=self._agent, candles=count))
+
+    async def _send(self, candles: Sequence[Candle]) -> None:
+        for begin in range(0, len(candles), BATCH):
+            try:
+                await self._client.write_api().write(
+                    bucket=self._settings.bucket,
+                    record=[_point(candle) for candle in candles[begin : begin + BATCH]],
+                    write_precision=_SECONDS,
+                )
+            except ApiException as error:
+                raise _translated(error) from None
+            except _AWAY as error:
+                raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
+
+    def _keep(self, candles: Sequence[Candle]) -> None:
+        dropped = self._spool.append(candles)
+        if dropped:
+            self._sink.emit(CandlesDropped(at=self._clock.now(), agent=self._agent, candles=dropped))
+
+    def _tell_away(self, why: str) -> None:
+        """Once for each time that it is away."""
+        if not self._spooling:
+            self._spooling = True
+            self._sink.emit(CandlesSpooled(at=self._clock.now(), agent=self._agent, why=why))
+
+
+def _point(candle: Candle) -> Any:
+    point = Point(MEASUREMENT).tag("symbol", candle.symbol).tag("timeframe", candle.timeframe)
+    for field in FIELDS:
+        point.field(field, float(getattr(candle, field)))
+    return point.time(candle.open_time, _SECONDS)
+
+
+def _candle(symbol: str, timeframe: str, row: Mapping[str, Any]) -> Candle:
+    opened: datetime = row["_time"]
+    values = {field: Decimal(repr(row[field])) for field in FIELDS}
+    return Candle(symbol=symbol, timeframe=timeframe, open_time=opened.astimezone(UTC), **values)
+
+
+def _translated(error: ApiException) -> Exception:
+    """The status alone decides: bodies and headers may hold what no log must show."""
+    status = error.status or 0
+    if status in _MISTAKES:
+        return CandleStoreRefused(f"InfluxDB: {_MISTAKES[status]}")
+    if status == 429 or status >= 500:
+        return CandleStoreUnavailable(f"InfluxDB answers {status}")
+    return CandleStoreRefused(f"InfluxDB refuses a query or candles with {status}: this is a defect of this version")
+
+
+def _why(error: BaseException) -> str:
+    return type(error).__name__ if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"

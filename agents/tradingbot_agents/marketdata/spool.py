@@ -1,0 +1,81 @@
+"""Candles on disk while the store is away, oldest first.
+
+One file of JSON lines, appended to and read from the front. It survives the end of the process without ``fsync``:
+after a power cut the last lines may be missing, and a back-fill brings them. A line that a kill cut off is not a
+candle and is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tradingbot_agents.domain.candle import Candle
+
+_FILE = "candles.jsonl"
+
+_decoder = msgspec.json.Decoder(Candle)
+
+
+class Spool:
+    def __init__(self, folder: Path, limit: int) -> None:
+        """``limit`` is the most candles that it keeps. Raises ``OSError`` when the folder can not be used."""
+        if limit < 1:
+            raise ValueError(f"limit of the spool is {limit}, but it must keep at least 1 candle")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / _FILE
+        self._limit = limit
+        self._waiting = self._read()
+        if self._path.exists():
+            # What a kill has cut off must not run into the next line.
+            self._rewrite()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def append(self, candles: Sequence[Candle]) -> int:
+        """Keep them behind the others; returns how many of the oldest were dropped for want of room."""
+        self._waiting += candles
+        dropped = max(len(self._waiting) - self._limit, 0)
+        if dropped:
+            del self._waiting[:dropped]
+            self._rewrite()
+        else:
+            with self._path.open("ab") as file:
+                file.write(_lines(candles))
+        return dropped
+
+    def first(self, count: int) -> list[Candle]:
+        """The oldest."""
+        return self._waiting[:count]
+
+    def delivered(self, count: int) -> None:
+        """The oldest are in the store now."""
+        del self._waiting[:count]
+        self._rewrite()
+
+    def _read(self) -> list[Candle]:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return []
+        candles = []
+        for line in content.splitlines():
+            try:
+                candles.append(_decoder.decode(line))
+            except msgspec.DecodeError:
+                continue
+        return candles[-self._limit :]
+
+    def _rewrite(self) -> None:
+        """Whole or not at all, so that a kill in between loses nothing."""
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(_lines(self._waiting))
+        os.replace(fresh, self._path)
+
+
+def _lines(candles: Sequence[Candle]) -> bytes:
+    return b"".join(msgspec.json.encode(candle) + b"\n" for candle in candles)

@@ -1,0 +1,183 @@
+"""The candle store on a real InfluxDB v2."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from support.candle_store_contract import CandleStoreContract
+from support.influxdb import Influx, InfluxServer
+from support.messages import START, a_candle
+from tradingbot_agents.clock import VirtualClock
+from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
+from tradingbot_agents.marketdata.influx import BATCH, CandleStoreRefused, InfluxCandleStore, InfluxSettings
+from tradingbot_agents.marketdata.spool import Spool
+from tradingbot_agents.telemetry import MemorySink
+
+BAR = timedelta(minutes=5)
+DAY = timedelta(days=1)
+
+
+class Room:
+    """A store at a time at which the candles of the tests are recent."""
+
+    def __init__(self, influx: Influx, folder: Path, bucket: str | None = None, token: str | None = None) -> None:
+        self.clock = VirtualClock(START + 12 * timedelta(hours=1))
+        self.sink = MemorySink()
+        self.bucket = influx.new_bucket() if bucket is None else bucket
+        self.store = InfluxCandleStore.open(
+            influx.url,
+            influx.token if token is None else token,
+            InfluxSettings(
+                organization=influx.organization, bucket=self.bucket, timeout=timedelta(seconds=5), look_back=30 * DAY
+            ),
+            spool=Spool(folder, 1000),
+            clock=self.clock,
+            sink=self.sink,
+            agent="data-collection",
+        )
+
+
+@asynccontextmanager
+async def room(
+    influx: Influx, folder: Path, bucket: str | None = None, token: str | None = None
+) -> AsyncIterator[Room]:
+    opened = Room(influx, folder, bucket, token)
+    try:
+        yield opened
+    finally:
+        await opened.store.close()
+
+
+class TestInfluxStoreKeepsTheContract(CandleStoreContract):
+    @pytest.fixture
+    async def store(self, influx: Influx, tmp_path: Path) -> AsyncIterator[CandleStore]:
+        async with room(influx, tmp_path) as opened:
+            yield opened.store
+
+
+async def test_numbers_come_back_as_they_were_written(influx: Influx, tmp_path: Path) -> None:
+    """Prices and volumes as exchanges have them, from tiny coins to large volumes."""
+    texts = ("0.00000001", "0.1", "121556.65", "0.00001234", "99999999.99", "123456789012.345", "1e-7", "0")
+    candles = [
+        Candle("PEPE/USDT", "5m", START + index * BAR, *(Decimal(text) for _ in range(4)), volume=Decimal(text))
+        for index, text in enumerate(texts)
+    ]
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write(candles)
+        found = await opened.store.latest("PEPE/USDT", "5m", 100)
+        assert found == candles
+        assert all(type(candle.close) is Decimal for candle in found)
+
+
+async def test_times_are_aware_utc(influx: Influx, tmp_path: Path) -> None:
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write([a_candle(3)])
+        found = await opened.store.last("BTC/USDT", "5m")
+        assert found is not None
+        assert found.open_time.isoformat() == (START + 3 * BAR).isoformat()
+        assert found.id == a_candle(3).id
+
+
+async def test_the_newest_are_found_however_long_ago_within_the_look_back(influx: Influx, tmp_path: Path) -> None:
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write([a_candle(0), a_candle(1)])
+        opened.clock.advance_to(START + 29 * DAY)
+        assert await opened.store.last("BTC/USDT", "5m") == a_candle(1)
+        assert await opened.store.latest("BTC/USDT", "5m", 50) == [a_candle(0), a_candle(1)]
+        opened.clock.advance_to(START + 31 * DAY)
+        assert await opened.store.last("BTC/USDT", "5m") is None
+
+
+async def test_more_than_a_batch(influx: Influx, tmp_path: Path) -> None:
+    candles = [a_candle(index, timeframe="1m") for index in range(BATCH + 50)]
+    async with room(influx, tmp_path) as opened:
+        opened.clock.advance_to(candles[-1].close_time)
+        await opened.store.write(candles)
+        assert await opened.store.latest("BTC/USDT", "1m", BATCH + 50) == candles
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        'BTC/USDT" or true or r.symbol == "',
+        'x") |> drop(columns: ["_time"]) //',
+        "back\\slash",
+        "comma, space = sign",
+        "${bucket}",
+    ],
+)
+async def test_what_comes_from_outside_is_never_part_of_a_query(influx: Influx, tmp_path: Path, symbol: str) -> None:
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write([a_candle(0)])
+        assert await opened.store.latest(symbol, "5m", 10) == []
+        strange = msgspec.structs.replace(a_candle(1), symbol=symbol)
+        await opened.store.write([strange])
+        assert await opened.store.latest(symbol, "5m", 10) == [strange]
+        assert await opened.store.latest("BTC/USDT", "5m", 10) == [a_candle(0)]
+
+
+async def test_rows_of_an_aggregate_have_no_time(influx: Influx, tmp_path: Path) -> None:
+    mean = (
+        'from(bucket: bucket) |> range(start: begin, stop: end) |> filter(fn: (r) => r._field == "close") |> mean()'
+    )
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write([a_candle(0, close="100"), a_candle(1, close="102")])
+        [row] = await opened.store.query(mean, {"bucket": opened.bucket, "begin": START, "end": START + DAY})
+        assert "_time" not in row
+        assert row["_value"] == 101.0
+
+
+async def test_an_outage_loses_nothing_and_keeps_the_order(own_influx: InfluxServer, tmp_path: Path) -> None:
+    async with room(own_influx, tmp_path) as opened:
+        store = opened.store
+        await store.write([a_candle(0)])
+        own_influx.stop(signal.SIGKILL)
+        assert await store.problem() is not None
+        for index in range(1, 6):
+            await store.write([a_candle(index)])
+        with pytest.raises(CandleStoreUnavailable):
+            await store.last("BTC/USDT", "5m")
+        own_influx.start()
+        await store.write([a_candle(6)])
+        assert await store.problem() is None
+        assert await store.latest("BTC/USDT", "5m", 100) == [a_candle(index) for index in range(7)]
+        assert [(event.name, event.fields().get("candles")) for event in opened.sink.events] == [
+            ("candles_spooled", None),
+            ("candles_delivered", 6),
+        ]
+
+
+async def test_what_was_spooled_survives_the_process(own_influx: InfluxServer, tmp_path: Path) -> None:
+    bucket = own_influx.new_bucket()
+    own_influx.stop()
+    async with room(own_influx, tmp_path, bucket) as killed:
+        await killed.store.write([a_candle(0), a_candle(1)])
+    own_influx.start()
+    async with room(own_influx, tmp_path, bucket) as opened:
+        await opened.store.drain()
+        assert await opened.store.latest("BTC/USDT", "5m", 100) == [a_candle(0), a_candle(1)]
+        await opened.store.drain()
+        assert [event.name for event in opened.sink.events] == ["candles_delivered"]
+
+
+async def test_a_wrong_token_or_bucket_is_said_with_its_remedy_and_no_secret(influx: Influx, tmp_path: Path) -> None:
+    async with room(influx, tmp_path / "one", token="hush-hush") as opened:
+        with pytest.raises(CandleStoreRefused, match="the token is not accepted") as refused:
+            await opened.store.write([a_candle(0)])
+        assert "hush" not in f"{refused.value!r} {refused.value.__cause__}"
+        with pytest.raises(CandleStoreRefused, match="the token is not accepted"):
+            await opened.store.last("BTC/USDT", "5m")
+    async with room(influx, tmp_path / "two", bucket="no-such-bucket") as opened:
+        for ask in (opened.store.write([a_candle(0)]), opened.store.latest("BTC/USDT", "5m", 5)):
+            with pytest.raises(CandleStoreRefused, match="run 'tradingbot migrate'"):
+                await ask
+        assert Spool(tmp_path / "two", 1000).first(10) == [a_candle(0)]
