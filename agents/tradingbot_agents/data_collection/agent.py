@@ -7,6 +7,7 @@ been silent for too long is said so once, with the last error.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 
 from tradingbot_agents.bus import Bus
@@ -19,7 +20,7 @@ from tradingbot_agents.domain.events import CandleGap, CandleRefused, FeedRecove
 from tradingbot_agents.domain.messages import CandleClosed, TickerReply, TickerRequest
 from tradingbot_agents.domain.values import ZERO, floor_time
 from tradingbot_agents.exchange import ExchangeError, MarketFeed, RateLimited
-from tradingbot_agents.marketdata import CandleStore
+from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
 from tradingbot_agents.telemetry import Sink
 
 NO_TIME = timedelta(0)
@@ -61,15 +62,16 @@ class DataCollection:
         """How often the exchange answered with an error instead of candles."""
 
     async def start(self) -> None:
-        """Publish the last ``history`` bars of each symbol, from the store and, what is missing there, from the
-        exchange. If the exchange is away the polls catch up later."""
+        """Publish the last ``history`` bars of each symbol, from the store and, what is missing there or while it is
+        away, from the exchange. If the exchange is away the polls catch up later."""
         await self._bus.respond(self.name, TickerRequest.topic, self._answer_ticker)
         now = self._clock.now()
         history = self._settings.history
         since = floor_time(now, self._bar) - history * self._bar
         self._trackers = [Tracker(symbol, self._settings.timeframe, since, now) for symbol in self._settings.symbols]
         for tracker in self._trackers:
-            self._offer(tracker, await self._store.latest(tracker.symbol, tracker.timeframe, history))
+            with contextlib.suppress(CandleStoreUnavailable):
+                self._offer(tracker, await self._store.latest(tracker.symbol, tracker.timeframe, history))
         await self._poll()
 
     async def stop(self) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from datetime import datetime
 
-from tradingbot_agents.bus import Bus, Reject
+from tradingbot_agents.bus import Bus, DependencyUnavailable, Reject
 from tradingbot_agents.bus.topology import TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.messages import CandleClosed, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.domain.values import TIMEFRAMES
-from tradingbot_agents.marketdata import CandleStore
+from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
 from tradingbot_agents.technical_analysis.settings import TechnicalAnalysisSettings
 from tradingbot_agents.technical_analysis.signal import average_true_range, majority
@@ -99,9 +99,11 @@ class TechnicalAnalysisAgent:
             track.append(candle)
             if track.window.full:
                 await self._raise(track, candle, message.id, message.correlation_id, message.backfill)
-        except BaseException:
+        except BaseException as error:
             # The candle comes again, and would be taken for one that is done: begin anew, from the store.
             del self._tracks[candle.symbol]
+            if isinstance(error, CandleStoreUnavailable):
+                raise DependencyUnavailable(str(error)) from error
             raise
 
     async def _catch_up(self, track: _Track, candle: Candle) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from support.away_store import AwayStore
 from support.collection import BTC, ETH, SOL, Collection, collection_settings
 from support.messages import START, a_candle, a_ticker_request
 from tradingbot_agents.bus import RequestTimedOut
@@ -514,3 +515,18 @@ async def test_a_price_that_is_none_is_not_passed_on(price: str) -> None:
     reply = await ask(one)
     assert reply.price is None
     assert reply.error == f"the exchange's last price of BTC/USDT is {price}"
+
+
+async def test_a_store_that_is_away_at_the_start_leaves_it_to_the_exchange() -> None:
+    one = collecting()
+    store = AwayStore(capacity=10_000)
+    store.away = True
+    one.store = store
+    one.agent = one.new_agent()
+    one.feed.add(bars(-10, 2))
+    await one.start()
+    assert candles(one.take()) == bars(-10, 0)
+    await one.run_until(START + BAR)
+    assert candles(one.take()) == bars(0, 1)
+    store.away = False
+    assert await store.latest(BTC, "5m", 100) == bars(-10, 1)

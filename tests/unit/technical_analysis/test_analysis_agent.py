@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.analysis import analysis_settings, random_candles
+from support.away_store import AwayStore
 from support.messages import a_candle_message
 from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus
@@ -247,3 +248,24 @@ async def test_it_tells_what_it_said_last() -> None:
     assert isinstance(answer, RecentSignals)
     assert list(answer.signals) == room.signals[-room.settings.warmup_signals :]
     assert len(answer.signals) == room.settings.warmup_signals
+
+
+async def test_while_the_store_is_away_the_candle_waits() -> None:
+    store = AwayStore(1000)
+    room, plain = await Room(store=store).start(), await Room().start()
+    await plain.feed(CANDLES[:82])
+    await room.feed(CANDLES[:80])
+    store.away = True
+    # One was dropped from the queue: the next needs the store.
+    await store.write([CANDLES[80]])
+    said = len(room.signals)
+    await room.feed(CANDLES[81:82])
+    assert len(room.signals) == said
+    assert room.bus.depths()["technical-analysis.candles"] == 1
+    assert isinstance(room.bus.held_up_by, DependencyUnavailable)
+    store.away = False
+    room.bus.resume()
+    while await room.bus.step():
+        pass
+    assert room.signals[-1].readings == plain.signals[-1].readings
+    assert room.bus.dead_letters() == ()
