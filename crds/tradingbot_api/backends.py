@@ -115,6 +115,12 @@ class TimeSeries(Model, frozen=True, kw_only=True):
     organization: Annotated[Identifier, doc("InfluxDB's organization.")] = defaults.TIME_SERIES_ORG
     bucket: Annotated[Identifier, doc("InfluxDB's bucket.")] = defaults.TIME_SERIES_BUCKET
     retention: Annotated[Duration, doc("How long candles are kept.")] = defaults.TIME_SERIES_RETENTION
+    hourly_retention: Annotated[Duration, doc("How long their sums by the hour are kept, in a bucket beside it.")] = (
+        defaults.TIME_SERIES_HOURLY_RETENTION
+    )
+    hourly_lateness: Annotated[
+        Duration, doc("How late a candle may come and still be in its hour's sum; counted in whole hours.")
+    ] = defaults.TIME_SERIES_HOURLY_LATENESS
 
     def __post_init__(self) -> None:
         settle(self, "managed", ManagedTimeSeries() if self.external is None else None)

@@ -303,6 +303,10 @@ VOLUMES_WHEN_DELETED: Final = "Retain"  # Books about money are not removed by a
 PROVIDER: Final = "StatefulSet"  # Needs nothing else on the cluster.
 
 TIME_SERIES_RETENTION: Final = timedelta(days=365)  # Of candles in InfluxDB; exchanges serve older ones again.
+TIME_SERIES_HOURLY_RETENTION: Final = timedelta(days=5 * 365)
+# Of hourly candles: a twelfth of the five-minute ones, and what a look at years needs.
+TIME_SERIES_HOURLY_LATENESS: Final = timedelta(hours=3)
+# How late a candle may come and still be in its hour's sum: longer than outages usually are.
 TIME_SERIES_ORG: Final = "tradingbot"
 TIME_SERIES_BUCKET: Final = "market"
 URL_KEY: Final = "url"  # Key of a Secret that holds an address.

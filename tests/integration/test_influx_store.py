@@ -17,8 +17,8 @@ from support.influxdb import Influx, InfluxServer
 from support.messages import START, a_candle
 from tradingbot_agents.clock import VirtualClock
 from tradingbot_agents.domain.candle import Candle
-from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
-from tradingbot_agents.marketdata.influx import BATCH, CandleStoreRefused, InfluxCandleStore, InfluxSettings
+from tradingbot_agents.marketdata import CandleStore, CandleStoreRefused, CandleStoreUnavailable
+from tradingbot_agents.marketdata.influx import BATCH, InfluxCandleStore, InfluxSettings
 from tradingbot_agents.marketdata.spool import Spool
 from tradingbot_agents.telemetry import MemorySink
 

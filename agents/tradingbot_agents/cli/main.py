@@ -48,18 +48,19 @@ def _exit_code(error: Exception) -> int:
     from tradingbot_agents.exchange.state import ExchangeStateError
     from tradingbot_agents.ledger.datadir import DataDirError
     from tradingbot_agents.ledger.port import Fenced, LedgerError
+    from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable
     from tradingbot_agents.runtime.connections import ConnectionsInvalid
     from tradingbot_agents.runtime.supervisor import AgentGaveUp
     from tradingbot_agents.runtime.wiring import NotRunnable
 
     bad_input = CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable
-    if isinstance(error, bad_input | ConnectionsInvalid):
+    if isinstance(error, bad_input | ConnectionsInvalid | CandleStoreRefused):
         return exit_codes.BAD_INPUT
     if isinstance(error, DataDirError | ExchangeStateError):
         return exit_codes.DATA_DIRECTORY
     if isinstance(error, AgentGaveUp | Fenced):
         return exit_codes.GAVE_UP
-    if isinstance(error, LedgerError):
+    if isinstance(error, LedgerError | CandleStoreUnavailable):
         return exit_codes.DATABASE
     return exit_codes.UNEXPECTED
 
@@ -108,8 +109,10 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from tradingbot_agents.cli.migrating import migrate_data_dir
+    from tradingbot_agents.cli.migrating import migrate_data_dir, migrate_environment
 
+    if options.spec is not None:
+        return asyncio.run(migrate_environment(options.spec))
     return asyncio.run(migrate_data_dir(options.data_dir))
 
 
@@ -180,7 +183,10 @@ def _parser() -> argparse.ArgumentParser:
     _data_dir(release)
     release.set_defaults(command=_release)
 
-    migrate = commands.add_parser("migrate", help="bring the database of a data directory to this version")
+    migrate = commands.add_parser(
+        "migrate", help="bring a data directory, or with SPEC what the environment names, to this version"
+    )
+    migrate.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="a TradingBot that runs on real parts")
     _data_dir(migrate)
     migrate.set_defaults(command=_migrate)
 

@@ -28,7 +28,7 @@ from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandlesDelivered, CandlesDropped, CandlesSpooled
 from tradingbot_agents.domain.values import TIMEFRAMES
-from tradingbot_agents.marketdata.port import CandleStoreUnavailable
+from tradingbot_agents.marketdata.port import CandleStoreRefused, CandleStoreUnavailable
 from tradingbot_agents.marketdata.spool import Spool
 from tradingbot_agents.telemetry import Sink
 
@@ -60,10 +60,6 @@ _MISTAKES = {
     403: "the token may not use this bucket: give one that may read and write it",
     404: "the bucket or the organization is not there: run 'tradingbot migrate', or name the right ones in the spec",
 }
-
-
-class CandleStoreRefused(Exception):
-    """InfluxDB answers, and says no: waiting does not mend that. The message has the remedy, and no secret."""
 
 
 class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +174,7 @@ class InfluxCandleStore:
         try:
             tables = await self._client.query_api().query(flux, params=dict(parameters))
         except ApiException as error:
-            raise _translated(error) from None
+            raise translated(error) from None
         except _AWAY as error:
             raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
         return [dict(record.values) for table in tables for record in table.records]
@@ -206,7 +202,7 @@ class InfluxCandleStore:
                     write_precision=_SECONDS,
                 )
             except ApiException as error:
-                raise _translated(error) from None
+                raise translated(error) from None
             except _AWAY as error:
                 raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
 
@@ -222,21 +218,31 @@ class InfluxCandleStore:
             self._sink.emit(CandlesSpooled(at=self._clock.now(), agent=self._agent, why=why))
 
 
+def as_field(number: Decimal) -> float:
+    """What InfluxDB keeps of a number."""
+    return float(number)
+
+
+def as_decimal(stored: float) -> Decimal:
+    """The shortest text that means this float: what was written, for anything up to 15 digits."""
+    return Decimal(repr(stored))
+
+
 def _point(candle: Candle) -> Any:
     point = Point(MEASUREMENT).tag("symbol", candle.symbol).tag("timeframe", candle.timeframe)
     for field in FIELDS:
-        point.field(field, float(getattr(candle, field)))
+        point.field(field, as_field(getattr(candle, field)))
     return point.time(candle.open_time, _SECONDS)
 
 
 def _candle(symbol: str, timeframe: str, row: Mapping[str, Any]) -> Candle:
     opened: datetime = row["_time"]
-    values = {field: Decimal(repr(row[field])) for field in FIELDS}
+    values = {field: as_decimal(row[field]) for field in FIELDS}
     return Candle(symbol=symbol, timeframe=timeframe, open_time=opened.astimezone(UTC), **values)
 
 
-def _translated(error: ApiException) -> Exception:
-    """The status alone decides: bodies and headers may hold what no log must show."""
+def translated(error: ApiException) -> Exception:
+    """As what the store raises. The status alone decides: bodies and headers may hold what no log must show."""
     status = error.status or 0
     if status in _MISTAKES:
         return CandleStoreRefused(f"InfluxDB: {_MISTAKES[status]}")

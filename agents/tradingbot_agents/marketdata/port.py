@@ -12,6 +12,10 @@ class CandleStoreUnavailable(Exception):
     """The store does not answer now; what is asked for may be there. Ask again later."""
 
 
+class CandleStoreRefused(Exception):
+    """The store answers, and says no: waiting does not mend that. The message has the remedy, and no secret."""
+
+
 class CandleStore(Protocol):
     async def write(self, candles: Sequence[Candle]) -> None:
         """Keep the bars; one that is there already is replaced by itself."""

@@ -117,6 +117,32 @@ def read_database(environment: Mapping[str, str], *, required: bool = False) -> 
     return secret
 
 
+class Migration(msgspec.Struct, frozen=True):
+    database: Secret | None
+    time_series: tuple[Secret, Secret] | None
+    """Address and token."""
+
+
+def read_migration(environment: Mapping[str, str]) -> Migration:
+    """What there is to be migrated. Raises ``ConnectionsInvalid``, also when there is nothing."""
+    problems: list[str] = []
+    database, url, token = (
+        _read(variable, environment, problems)
+        for variable in (Variable.DATABASE_URL, Variable.TIME_SERIES_URL, Variable.TIME_SERIES_TOKEN)
+    )
+    if not problems and (url is None) != (token is None):
+        problems.append(
+            f"{Variable.TIME_SERIES_URL.value} and {Variable.TIME_SERIES_TOKEN.value} belong together: set both"
+        )
+    if not problems and database is None and url is None:
+        problems.append(
+            f"neither {Variable.DATABASE_URL.value} nor {Variable.TIME_SERIES_URL.value} is set: set what to migrate"
+        )
+    if problems:
+        raise ConnectionsInvalid("\n".join(problems))
+    return Migration(database, None if url is None or token is None else (url, token))
+
+
 def _ordered(variables: Collection[Variable]) -> list[Variable]:
     return [variable for variable in Variable if variable in variables]
 

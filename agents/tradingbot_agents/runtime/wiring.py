@@ -25,6 +25,7 @@ from tradingbot_agents.exchange.simulated import SimulatedSettings
 from tradingbot_agents.execution.settings import LookUpSettings, TrailingSettings
 from tradingbot_agents.execution.settings import Settings as ExecutionSettings
 from tradingbot_agents.ledger.port import Adoption
+from tradingbot_agents.marketdata.plan import TimeSeriesPlan
 from tradingbot_agents.risk import settings as risk
 from tradingbot_agents.risk.proposal import levels_at
 from tradingbot_agents.runtime.data import account_key
@@ -327,4 +328,16 @@ def live_execution_settings(bot: TradingBot) -> ExecutionSettings:
         sweep_interval=execution.sweep_interval,
         inspect_interval=execution.inspect_interval,
         rules_interval=bot.spec.exchange.rules_interval,
+    )
+
+
+def time_series_plan(bot: TradingBot) -> TimeSeriesPlan:
+    series = bot.spec.time_series
+    return TimeSeriesPlan(
+        organization=series.organization,
+        bucket=series.bucket,
+        retention=series.retention,
+        hourly_retention=series.hourly_retention,
+        timeframe=bot.spec.timeframe,
+        late=series.hourly_lateness,
     )
