@@ -1,4 +1,4 @@
-"""InfluxDB keeps floats. What exchanges tell has at most 15 digits, and such a number survives the way there and back."""
+"""InfluxDB keeps floats. What exchanges tell has at most 15 digits: such a number survives the way there and back."""
 
 from __future__ import annotations
 
