@@ -33,6 +33,9 @@ Libs: $work/target/release/libflux.a -ldl -lm -lpthread
 Cflags: -I$flux_folder/libflux/include
 PC
 echo "influxdb: building influxd …" >&2
+# Go's build cache does not see what pkg-config says, and would link a library where an earlier build had it; it does
+# see this variable.
+export CGO_LDFLAGS="-O2 -g -L$work/target/release"
 cd "$influx_folder" # Its go.mod has a replacement, so `go install module@version` refuses it.
 PKG_CONFIG_PATH=$work/pc go build -trimpath -tags sqlite_foreign_keys,sqlite_json \
   -ldflags "-s -w -X main.version=$version -X main.commit=gomod" -o "$program.new" ./cmd/influxd
