@@ -48,7 +48,11 @@ def kept(influx: Influx, bucket: str) -> list[int]:
 
 def a_store(influx: Influx, bucket: str, folder: Path) -> InfluxCandleStore:
     settings = InfluxSettings(
-        organization=influx.organization, bucket=bucket, timeout=timedelta(seconds=5), look_back=30 * DAY
+        organization=influx.organization,
+        bucket=bucket,
+        timeout=timedelta(seconds=5),
+        retry_after=timedelta(seconds=5),
+        look_back=30 * DAY,
     )
     return InfluxCandleStore.open(
         influx.url,
@@ -85,6 +89,35 @@ async def test_what_changed_is_changed(influx: Influx) -> None:
     ]
     assert kept(influx, plan.bucket) == [30 * 86400]
     assert await prepare(influx.url, influx.token, other) == []
+
+
+@pytest.mark.parametrize("days", [1, 3, 200])
+async def test_retention_may_become_shorter_and_longer(influx: Influx, days: int) -> None:
+    plan = a_plan(influx)
+    await prepare(influx.url, influx.token, plan)
+    for retention in (days * DAY, plan.retention, days * DAY):
+        changed = msgspec.structs.replace(plan, retention=retention)
+        told = f"bucket {plan.bucket} keeps {retention.days} days now"
+        assert await prepare(influx.url, influx.token, changed) == [told]
+        assert kept(influx, plan.bucket) == [retention.days * 86400]
+
+
+async def test_what_is_older_than_the_retention_holds_up_nothing(influx: Influx, tmp_path: Path) -> None:
+    plan = a_plan(influx, retention=DAY)
+    await prepare(influx.url, influx.token, plan)
+    newest = floor_time(datetime.now(UTC), BAR) - BAR
+
+    def bar(age: timedelta) -> Candle:
+        return Candle("BTC/USDT", "5m", newest - age, *(Decimal(7),) * 4, volume=Decimal(1))
+
+    store = a_store(influx, plan.bucket, tmp_path)
+    try:
+        await store.write([bar(3 * DAY), bar(BAR), bar(2 * DAY)])
+        await store.write([bar(0 * DAY)])
+        assert await store.latest("BTC/USDT", "5m", 10) == [bar(BAR), bar(0 * DAY)]
+        assert len(Spool(tmp_path / plan.bucket, 10)) == 0
+    finally:
+        await store.close()
 
 
 async def test_hourly_candles_need_no_summing_up(influx: Influx) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,6 +29,7 @@ from tradingbot_agents.telemetry import MemorySink
 
 BAR = timedelta(minutes=5)
 DAY = timedelta(days=1)
+RETRY = timedelta(seconds=5)
 
 
 class Room:
@@ -37,7 +43,11 @@ class Room:
             influx.url,
             influx.token if token is None else token,
             InfluxSettings(
-                organization=influx.organization, bucket=self.bucket, timeout=timedelta(seconds=5), look_back=30 * DAY
+                organization=influx.organization,
+                bucket=self.bucket,
+                timeout=timedelta(seconds=1),
+                retry_after=RETRY,
+                look_back=30 * DAY,
             ),
             spool=Spool(folder, 1000),
             clock=self.clock,
@@ -55,6 +65,18 @@ async def room(
         yield opened
     finally:
         await opened.store.close()
+
+
+def killed_after(lines: int, command: list[str]) -> int:
+    """Run the command, kill -9 it once it has said so many lines; how many it has said by its end."""
+    folder = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        said = sum(1 for _, line in zip(range(lines), process.stdout, strict=False) if line)
+        assert said == lines, "the writer ended by itself"
+        process.kill()
+        return said + sum(1 for _ in process.stdout)
 
 
 class TestInfluxStoreKeepsTheContract(CandleStoreContract):
@@ -125,6 +147,26 @@ async def test_what_comes_from_outside_is_never_part_of_a_query(influx: Influx, 
         assert await opened.store.latest("BTC/USDT", "5m", 10) == [a_candle(0)]
 
 
+async def test_an_answer_that_breaks_off_is_no_answer(influx: Influx, tmp_path: Path) -> None:
+    flux = """
+from(bucket: bucket) |> range(start: begin, stop: end) |> filter(fn: (r) => r._field == "close") |> yield(name: "one")
+from(bucket: bucket) |> range(start: begin, stop: end)
+    |> map(fn: (r) => ({r with x: if r._field == "low" then die(msg: "broken") else 1})) |> yield(name: "two")
+"""
+    async with room(influx, tmp_path) as opened:
+        await opened.store.write([a_candle(0)])
+        with pytest.raises(CandleStoreUnavailable, match="broke off its answer"):
+            await opened.store.query(flux, {"bucket": opened.bucket, "begin": START, "end": START + DAY})
+
+
+async def test_half_a_candle_is_none(influx: Influx, tmp_path: Path) -> None:
+    async with room(influx, tmp_path) as opened:
+        influx.write(opened.bucket, f"candles,symbol=BTC/USDT,timeframe=5m close=1 {int(START.timestamp())}")
+        assert await opened.store.last("BTC/USDT", "5m") is None
+        await opened.store.write([a_candle(1)])
+        assert await opened.store.latest("BTC/USDT", "5m", 10) == [a_candle(1)]
+
+
 async def test_rows_of_an_aggregate_have_no_time(influx: Influx, tmp_path: Path) -> None:
     mean = (
         'from(bucket: bucket) |> range(start: begin, stop: end) |> filter(fn: (r) => r._field == "close") |> mean()'
@@ -147,6 +189,7 @@ async def test_an_outage_loses_nothing_and_keeps_the_order(own_influx: InfluxSer
         with pytest.raises(CandleStoreUnavailable):
             await store.last("BTC/USDT", "5m")
         own_influx.start()
+        opened.clock.advance_to(opened.clock.now() + RETRY)
         await store.write([a_candle(6)])
         assert await store.problem() is None
         assert await store.latest("BTC/USDT", "5m", 100) == [a_candle(index) for index in range(7)]
@@ -156,15 +199,56 @@ async def test_an_outage_loses_nothing_and_keeps_the_order(own_influx: InfluxSer
         ]
 
 
-async def test_what_was_spooled_survives_the_process(own_influx: InfluxServer, tmp_path: Path) -> None:
+async def test_a_frozen_server_costs_one_timeout_now_and_then(own_influx: InfluxServer, tmp_path: Path) -> None:
+    async with room(own_influx, tmp_path) as opened:
+        own_influx.send(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            for index in range(20):
+                await opened.store.write([a_candle(index)])
+            # One timeout of a second; twenty would be twenty.
+            assert time.monotonic() - began < 5
+        finally:
+            own_influx.send(signal.SIGCONT)
+        await opened.store.write([a_candle(20)])
+        assert len(Spool(tmp_path, 1000)) == 21
+        opened.clock.advance_to(opened.clock.now() + RETRY)
+        await opened.store.write([a_candle(21)])
+        assert await opened.store.latest("BTC/USDT", "5m", 100) == [a_candle(index) for index in range(22)]
+        assert [event.name for event in opened.sink.events] == ["candles_spooled", "candles_delivered"]
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from support.influxdb import Influx
+from support.messages import a_candle
+from integration.test_influx_store import room
+
+async def main(url, token, organization, bucket, folder):
+    async with room(Influx(url, token, organization), Path(folder), bucket) as opened:
+        for index in range(1_000):
+            await opened.store.write([a_candle(index)])
+            print(index, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_what_was_spooled_survives_a_kill_of_the_writer(own_influx: InfluxServer, tmp_path: Path) -> None:
     bucket = own_influx.new_bucket()
     own_influx.stop()
-    async with room(own_influx, tmp_path, bucket) as killed:
-        await killed.store.write([a_candle(0), a_candle(1)])
+    arguments = [own_influx.url, own_influx.token, own_influx.organization, bucket, str(tmp_path)]
+    said = await asyncio.to_thread(killed_after, 25, [sys.executable, "-c", WRITER, *arguments])
     own_influx.start()
+    spooled = Spool(tmp_path, 1000).first(1000)
+    # What write returned for is there; the one that it was at may be, too.
+    assert len(spooled) in (said, said + 1)
     async with room(own_influx, tmp_path, bucket) as opened:
+        opened.clock.advance_to(spooled[-1].close_time)
         await opened.store.drain()
-        assert await opened.store.latest("BTC/USDT", "5m", 100) == [a_candle(0), a_candle(1)]
+        assert await opened.store.latest("BTC/USDT", "5m", 1000) == spooled
+        assert spooled == [a_candle(index) for index in range(len(spooled))]
         await opened.store.drain()
         assert [event.name for event in opened.sink.events] == ["candles_delivered"]
 
@@ -172,12 +256,21 @@ async def test_what_was_spooled_survives_the_process(own_influx: InfluxServer, t
 async def test_a_wrong_token_or_bucket_is_said_with_its_remedy_and_no_secret(influx: Influx, tmp_path: Path) -> None:
     async with room(influx, tmp_path / "one", token="hush-hush") as opened:
         with pytest.raises(CandleStoreRefused, match="the token is not accepted") as refused:
-            await opened.store.write([a_candle(0)])
-        assert "hush" not in f"{refused.value!r} {refused.value.__cause__}"
-        with pytest.raises(CandleStoreRefused, match="the token is not accepted"):
             await opened.store.last("BTC/USDT", "5m")
+        assert "hush" not in f"{refused.value!r} {refused.value.__cause__}"
+        await opened.store.write([a_candle(0)])
+        [told] = opened.sink.events
+        assert told.name == "candles_spooled"
+        assert str(told.fields()["why"]).startswith("InfluxDB: the token is not accepted: give one")
+        assert "hush" not in f"{told!r} {opened.store!r}"
     async with room(influx, tmp_path / "two", bucket="no-such-bucket") as opened:
-        for ask in (opened.store.write([a_candle(0)]), opened.store.latest("BTC/USDT", "5m", 5)):
-            with pytest.raises(CandleStoreRefused, match="run 'tradingbot migrate'"):
-                await ask
+        with pytest.raises(CandleStoreRefused, match="run 'tradingbot migrate'"):
+            await opened.store.latest("BTC/USDT", "5m", 5)
+        await opened.store.write([a_candle(0)])
+        [told] = opened.sink.events
+        assert "run 'tradingbot migrate'" in str(told.fields()["why"])
         assert Spool(tmp_path / "two", 1000).first(10) == [a_candle(0)]
+    # With the remedy done, the next one delivers it.
+    async with room(influx, tmp_path / "two") as mended:
+        await mended.store.write([a_candle(1)])
+        assert await mended.store.latest("BTC/USDT", "5m", 5) == [a_candle(0), a_candle(1)]

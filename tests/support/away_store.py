@@ -1,4 +1,4 @@
-"""A candle store that a test can take away: reads fail, and what is written is kept, as a spool does."""
+"""A candle store that a test can take away, or let refuse: reads fail, what is written is kept, as in a spool."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from tradingbot_agents.marketdata import CandleStoreUnavailable, MemoryCandleSto
 
 class AwayStore(MemoryCandleStore):
     away = False
+    trouble: type[Exception] = CandleStoreUnavailable
 
     async def latest(self, symbol: str, timeframe: str, limit: int) -> list[Candle]:
         if self.away:
-            raise CandleStoreUnavailable("InfluxDB does not answer")
+            raise self.trouble("InfluxDB does not answer, or says no")
         return await super().latest(symbol, timeframe, limit)

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -52,15 +53,23 @@ class Influx:
         return name
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        content = self._ask(method, path, None if body is None else json.dumps(body).encode())
+        return json.loads(content) if content else None
+
+    def write(self, bucket: str, lines: str) -> None:
+        """Line protocol, with times in seconds."""
+        query = urllib.parse.urlencode({"org": self.organization, "bucket": bucket, "precision": "s"})
+        self._ask("POST", f"/api/v2/write?{query}", lines.encode())
+
+    def _ask(self, method: str, path: str, content: bytes | None) -> bytes:
         request = urllib.request.Request(
             self.url + path,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
+            data=content,
             headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-            content = answer.read()
-        return json.loads(content) if content else None
+            return bytes(answer.read())
 
 
 class InfluxServer(Influx):
@@ -111,6 +120,10 @@ class InfluxServer(Influx):
                 "token": self.token,
             },
         )
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         if self._process is not None:

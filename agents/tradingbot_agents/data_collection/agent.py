@@ -20,7 +20,7 @@ from tradingbot_agents.domain.events import CandleGap, CandleRefused, FeedRecove
 from tradingbot_agents.domain.messages import CandleClosed, TickerReply, TickerRequest
 from tradingbot_agents.domain.values import ZERO, floor_time
 from tradingbot_agents.exchange import ExchangeError, MarketFeed, RateLimited
-from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
+from tradingbot_agents.marketdata import CandleStore, CandleStoreRefused, CandleStoreUnavailable
 from tradingbot_agents.telemetry import Sink
 
 NO_TIME = timedelta(0)
@@ -63,14 +63,15 @@ class DataCollection:
 
     async def start(self) -> None:
         """Publish the last ``history`` bars of each symbol, from the store and, what is missing there or while it is
-        away, from the exchange. If the exchange is away the polls catch up later."""
+        away or refuses, from the exchange. If the exchange is away the polls catch up later."""
         await self._bus.respond(self.name, TickerRequest.topic, self._answer_ticker)
         now = self._clock.now()
         history = self._settings.history
         since = floor_time(now, self._bar) - history * self._bar
         self._trackers = [Tracker(symbol, self._settings.timeframe, since, now) for symbol in self._settings.symbols]
         for tracker in self._trackers:
-            with contextlib.suppress(CandleStoreUnavailable):
+            # What is missing then comes from the exchange and is written: that tells what is wrong with the store.
+            with contextlib.suppress(CandleStoreUnavailable, CandleStoreRefused):
                 self._offer(tracker, await self._store.latest(tracker.symbol, tracker.timeframe, history))
         await self._poll()
 

@@ -6,12 +6,16 @@ anything up to 15 digits. Queries are Flux with parameters: what comes from outs
 Every query has a bounded range. How far back the newest candles lie is not known (an exchange has pauses), so the
 range begins with what is asked for and grows until enough is found or the look-back is reached.
 
-While InfluxDB is away, candles go to a spool on disk and reads raise ``CandleStoreUnavailable``.
+While InfluxDB is away or refuses, candles go to a spool on disk, and are delivered in order afterwards: nothing that
+is wrong with it stops data collection, whose candles guard open positions. Reads raise ``CandleStoreUnavailable`` or
+``CandleStoreRefused``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +24,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 from influxdb_client import Point
+from influxdb_client.client.flux_csv_parser import FluxCsvParserException, FluxQueryException
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.client.write.point import WritePrecision
 from influxdb_client.rest import ApiException
@@ -48,10 +53,14 @@ from(bucket: bucket)
     |> range(start: begin, stop: end)
     |> filter(fn: (r) => r._measurement == measurement and r.symbol == symbol and r.timeframe == timeframe)
     |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+    |> filter(fn: (r) => exists r.open and exists r.high and exists r.low and exists r.close and exists r.volume)
     |> group()
     |> sort(columns: ["_time"], desc: true)
     |> limit(n: count)
 """
+
+_TOO_OLD = re.compile(r"(outside|beyond) retention policy")
+"""How InfluxDB says that it kept a batch but for what is older than the bucket's retention."""
 
 _AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -67,6 +76,8 @@ class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     timeout: timedelta
     """For one answer."""
+    retry_after: timedelta
+    """Since a failed delivery. Until then ``write`` tries none, for each may cost the whole timeout."""
     look_back: timedelta
     """The oldest candle that is ever asked for; no more than the bucket keeps."""
 
@@ -91,7 +102,11 @@ class InfluxCandleStore:
         self._sink = sink
         self._agent = agent
         self._writing = asyncio.Lock()
-        self._spooling = False
+        self._retry_at: datetime | None = None
+        self._told: type[Exception] | None = None
+        """What of the outage that lasts was told already: that it is away, or that it refuses."""
+        self._told_disk = False
+        self._delivered = 0
 
     @classmethod
     def open(
@@ -117,27 +132,31 @@ class InfluxCandleStore:
             return _why(error)
 
     async def write(self, candles: Sequence[Candle]) -> None:
-        """Raises ``CandleStoreRefused``; then the candles are in the spool."""
+        """What InfluxDB does not take now is in the spool, and told. While it is away this takes one timeout now and
+        then, and no time else."""
         if not candles:
             return
         async with self._writing:
             if len(self._spool):
                 self._keep(candles)
-                await self._drain()
+                if self._retry_at is None or self._clock.now() >= self._retry_at:
+                    await self._deliver()
                 return
-            try:
-                await self._send(candles)
-            except CandleStoreUnavailable as error:
-                self._keep(candles)
-                self._tell_away(str(error))
-            except CandleStoreRefused:
-                self._keep(candles)
-                raise
+            for begin in range(0, len(candles), BATCH):
+                try:
+                    await self._send(candles[begin : begin + BATCH])
+                except (CandleStoreUnavailable, CandleStoreRefused) as error:
+                    self._keep(candles[begin:])
+                    self._tell(error)
+                    return
 
     async def drain(self) -> None:
-        """Deliver what is in the spool, if the store is back."""
-        async with self._writing:
-            await self._drain()
+        """Deliver what is in the spool, if the store takes it again. To be called now and then."""
+        more = True
+        while more:
+            # Apart for each batch: who writes waits for one of them, not for all.
+            async with self._writing:
+                more = await self._deliver()
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
         found = await self.latest(symbol, timeframe, 1)
@@ -175,47 +194,67 @@ class InfluxCandleStore:
             tables = await self._client.query_api().query(flux, params=dict(parameters))
         except ApiException as error:
             raise translated(error) from None
+        except (FluxQueryException, FluxCsvParserException) as error:
+            # With the first rows the status is sent: what fails later comes as one more row, or as half of one.
+            raise CandleStoreUnavailable(f"InfluxDB broke off its answer: {_why(error)}") from error
         except _AWAY as error:
             raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
         return [dict(record.values) for table in tables for record in table.records]
 
-    async def _drain(self) -> None:
-        count = 0
-        while batch := self._spool.first(BATCH):
-            try:
-                await self._send(batch)
-            except CandleStoreUnavailable as error:
-                self._tell_away(str(error))
-                return
-            self._spool.delivered(len(batch))
-            count += len(batch)
-        if count:
-            self._spooling = False
-            self._sink.emit(CandlesDelivered(at=self._clock.now(), agent=self._agent, candles=count))
+    async def _deliver(self) -> bool:
+        """Send the oldest batch of the spool; whether there are more."""
+        batch = self._spool.first(BATCH)
+        if not batch:
+            return False
+        try:
+            await self._send(batch)
+        except (CandleStoreUnavailable, CandleStoreRefused) as error:
+            self._tell(error)
+            return False
+        self._spool.delivered(len(batch))
+        self._tell_disk()
+        self._delivered += len(batch)
+        if len(self._spool):
+            return True
+        self._sink.emit(CandlesDelivered(at=self._clock.now(), agent=self._agent, candles=self._delivered))
+        self._retry_at, self._told, self._delivered = None, None, 0
+        return False
 
     async def _send(self, candles: Sequence[Candle]) -> None:
-        for begin in range(0, len(candles), BATCH):
-            try:
-                await self._client.write_api().write(
-                    bucket=self._settings.bucket,
-                    record=[_point(candle) for candle in candles[begin : begin + BATCH]],
-                    write_precision=_SECONDS,
-                )
-            except ApiException as error:
+        """One batch."""
+        try:
+            await self._client.write_api().write(
+                bucket=self._settings.bucket,
+                record=[_point(candle) for candle in candles],
+                write_precision=_SECONDS,
+            )
+        except ApiException as error:
+            # The rest is kept, and what is too old for the bucket would have been forgotten by now: sent again, it
+            # would be refused again, and hold up all that comes after it.
+            if not _only_too_old(error):
                 raise translated(error) from None
-            except _AWAY as error:
-                raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
+        except _AWAY as error:
+            raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
 
     def _keep(self, candles: Sequence[Candle]) -> None:
         dropped = self._spool.append(candles)
+        self._tell_disk()
         if dropped:
             self._sink.emit(CandlesDropped(at=self._clock.now(), agent=self._agent, candles=dropped))
 
-    def _tell_away(self, why: str) -> None:
-        """Once for each time that it is away."""
-        if not self._spooling:
-            self._spooling = True
+    def _tell(self, error: Exception) -> None:
+        """Once for each time that it is away, and once more when it is back but refuses."""
+        self._retry_at = self._clock.now() + self._settings.retry_after
+        if self._told is not type(error):
+            self._told = type(error)
+            self._sink.emit(CandlesSpooled(at=self._clock.now(), agent=self._agent, why=str(error)))
+
+    def _tell_disk(self) -> None:
+        problem = self._spool.problem
+        if problem and not self._told_disk:
+            why = f"the spool can not be written ({problem}), so candles are in memory only: mend its folder"
             self._sink.emit(CandlesSpooled(at=self._clock.now(), agent=self._agent, why=why))
+        self._told_disk = problem is not None
 
 
 def as_field(number: Decimal) -> float:
@@ -239,6 +278,16 @@ def _candle(symbol: str, timeframe: str, row: Mapping[str, Any]) -> Candle:
     opened: datetime = row["_time"]
     values = {field: as_decimal(row[field]) for field in FIELDS}
     return Candle(symbol=symbol, timeframe=timeframe, open_time=opened.astimezone(UTC), **values)
+
+
+def _only_too_old(error: ApiException) -> bool:
+    if error.status != 422:
+        return False
+    try:
+        message = str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return False
+    return _TOO_OLD.search(message) is not None and "field type conflict" not in message
 
 
 def translated(error: ApiException) -> Exception:

@@ -18,13 +18,14 @@ class CandleStoreRefused(Exception):
 
 class CandleStore(Protocol):
     async def write(self, candles: Sequence[Candle]) -> None:
-        """Keep the bars; one that is there already is replaced by itself."""
+        """Keep the bars; one that is there already is replaced by itself. A store that is away or refuses keeps them
+        aside, and tells it by an event."""
         ...
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
-        """The newest bar, or ``None``. Raises ``CandleStoreUnavailable``."""
+        """The newest bar, or ``None``. Raises ``CandleStoreUnavailable`` or ``CandleStoreRefused``."""
         ...
 
     async def latest(self, symbol: str, timeframe: str, limit: int) -> list[Candle]:
-        """The newest ``limit`` bars, oldest first. Raises ``CandleStoreUnavailable``."""
+        """The newest ``limit`` bars, oldest first. Raises ``CandleStoreUnavailable`` or ``CandleStoreRefused``."""
         ...

@@ -87,9 +87,21 @@ def _bucket(client: InfluxDBClient, organization: str, name: str, retention: tim
         done.append(f"bucket {name} made, which keeps {retention.days} days")
         return
     if [rule.every_seconds for rule in found.retention_rules] != [seconds]:
-        found.retention_rules = [BucketRetentionRules(type="expire", every_seconds=seconds)]
+        # Left as it is, the length of a shard may be more than the new retention, which the server refuses.
+        found.retention_rules = [
+            BucketRetentionRules(
+                type="expire", every_seconds=seconds, shard_group_duration_seconds=_shard_seconds(retention)
+            )
+        ]
         buckets.update_bucket(bucket=found)
         done.append(f"bucket {name} keeps {retention.days} days now")
+
+
+def _shard_seconds(retention: timedelta) -> int:
+    """What the server gives a new bucket of this retention."""
+    if retention < timedelta(days=2):
+        return 3600
+    return 86400 if retention < timedelta(days=180) else 7 * 86400
 
 
 def _task(client: InfluxDBClient, plan: TimeSeriesPlan, done: list[str]) -> None:

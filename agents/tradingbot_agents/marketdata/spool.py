@@ -2,13 +2,14 @@
 
 One file of JSON lines, appended to and read from the front. It survives the end of the process without ``fsync``:
 after a power cut the last lines may be missing, and a back-fill brings them. A line that a kill cut off is not a
-candle and is passed over.
+candle and is passed over. While the disk is full they are in memory, and on disk again with the first write that
+succeeds.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,23 +30,23 @@ class Spool:
         self._path = folder / _FILE
         self._limit = limit
         self._waiting = self._read()
+        self.problem: str | None = None
+        """Why the file is not what waits here: a write failed, maybe in the middle of a line."""
         if self._path.exists():
             # What a kill has cut off must not run into the next line.
-            self._rewrite()
+            self._try(self._rewrite)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def append(self, candles: Sequence[Candle]) -> int:
-        """Keep them behind the others; returns how many of the oldest were dropped for want of room."""
+        """Keep them behind the others; returns how many of the oldest were dropped for want of room. When they can
+        not be written, they are in memory and ``problem`` says why."""
         self._waiting += candles
         dropped = max(len(self._waiting) - self._limit, 0)
-        if dropped:
-            del self._waiting[:dropped]
-            self._rewrite()
-        else:
-            with self._path.open("ab") as file:
-                file.write(_lines(candles))
+        del self._waiting[:dropped]
+        whole = dropped > 0 or self.problem is not None
+        self._try(self._rewrite if whole else lambda: self._add(candles))
         return dropped
 
     def first(self, count: int) -> list[Candle]:
@@ -53,9 +54,9 @@ class Spool:
         return self._waiting[:count]
 
     def delivered(self, count: int) -> None:
-        """The oldest are in the store now."""
+        """The oldest are in the store now. When that can not be written, the next start has them again."""
         del self._waiting[:count]
-        self._rewrite()
+        self._try(self._rewrite)
 
     def _read(self) -> list[Candle]:
         try:
@@ -75,6 +76,18 @@ class Spool:
         fresh = self._path.with_suffix(".new")
         fresh.write_bytes(_lines(self._waiting))
         os.replace(fresh, self._path)
+
+    def _add(self, candles: Sequence[Candle]) -> None:
+        with self._path.open("ab") as file:
+            file.write(_lines(candles))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+        else:
+            self.problem = None
 
 
 def _lines(candles: Sequence[Candle]) -> bytes:

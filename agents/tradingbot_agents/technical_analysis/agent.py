@@ -16,7 +16,7 @@ from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.messages import CandleClosed, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.domain.values import TIMEFRAMES
-from tradingbot_agents.marketdata import CandleStore, CandleStoreUnavailable
+from tradingbot_agents.marketdata import CandleStore, CandleStoreRefused, CandleStoreUnavailable
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
 from tradingbot_agents.technical_analysis.settings import TechnicalAnalysisSettings
 from tradingbot_agents.technical_analysis.signal import average_true_range, majority
@@ -102,7 +102,8 @@ class TechnicalAnalysisAgent:
         except BaseException as error:
             # The candle comes again, and would be taken for one that is done: begin anew, from the store.
             del self._tracks[candle.symbol]
-            if isinstance(error, CandleStoreUnavailable):
+            # Refused too: the candle is good, and a person mends the token or the bucket.
+            if isinstance(error, CandleStoreUnavailable | CandleStoreRefused):
                 raise DependencyUnavailable(str(error)) from error
             raise
 

@@ -17,6 +17,7 @@ from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandleGap, CandleRefused, FeedRecovered, FeedStale
 from tradingbot_agents.domain.messages import CandleClosed, TickerReply
 from tradingbot_agents.exchange import Ambiguous, ExchangeError, RateLimited
+from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable
 
 BAR = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
@@ -517,10 +518,13 @@ async def test_a_price_that_is_none_is_not_passed_on(price: str) -> None:
     assert reply.error == f"the exchange's last price of BTC/USDT is {price}"
 
 
-async def test_a_store_that_is_away_at_the_start_leaves_it_to_the_exchange() -> None:
+@pytest.mark.parametrize("trouble", [CandleStoreUnavailable, CandleStoreRefused])
+async def test_a_store_that_is_away_or_refuses_at_the_start_leaves_it_to_the_exchange(
+    trouble: type[Exception],
+) -> None:
     one = collecting()
     store = AwayStore(capacity=10_000)
-    store.away = True
+    store.away, store.trouble = True, trouble
     one.store = store
     one.agent = one.new_agent()
     one.feed.add(bars(-10, 2))

@@ -50,6 +50,24 @@ def test_a_line_that_a_kill_cut_off_harms_no_other(tmp_path: Path, cut: int) -> 
     assert Spool(tmp_path, 100).first(100) == [*CANDLES[:whole], *CANDLES[3:]]
 
 
+def test_what_can_not_be_written_is_in_memory_and_written_later(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 100)
+    spool.append(CANDLES[:2])
+    [file] = tmp_path.iterdir()
+    kept = tmp_path / "kept"
+    file.rename(kept)
+    file.symlink_to("/dev/full")
+    assert spool.append(CANDLES[2:4]) == 0
+    assert spool.problem == "No space left on device"
+    assert spool.first(100) == CANDLES[:4]
+    file.unlink()
+    # A disk that is full may take half a line.
+    file.write_bytes(kept.read_bytes() + b'{"symbol":"BTC/')
+    spool.append(CANDLES[4:])
+    assert spool.problem is None
+    assert spool.first(100) == Spool(tmp_path, 100).first(100) == CANDLES
+
+
 def test_a_spool_must_keep_something(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1 candle"):
         Spool(tmp_path, 0)

@@ -14,7 +14,7 @@ from tradingbot_agents.bus import DependencyUnavailable, EmbeddedBus
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.messages import Message, RecentSignals, RecentSignalsRequest, SignalRaised
-from tradingbot_agents.marketdata import MemoryCandleStore
+from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable, MemoryCandleStore
 from tradingbot_agents.technical_analysis import TechnicalAnalysisAgent, TechnicalAnalysisSettings
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
 from tradingbot_agents.technical_analysis.window import RollingWindow
@@ -250,8 +250,10 @@ async def test_it_tells_what_it_said_last() -> None:
     assert len(answer.signals) == room.settings.warmup_signals
 
 
-async def test_while_the_store_is_away_the_candle_waits() -> None:
+@pytest.mark.parametrize("trouble", [CandleStoreUnavailable, CandleStoreRefused])
+async def test_while_the_store_is_away_or_refuses_the_candle_waits(trouble: type[Exception]) -> None:
     store = AwayStore(1000)
+    store.trouble = trouble
     room, plain = await Room(store=store).start(), await Room().start()
     await plain.feed(CANDLES[:82])
     await room.feed(CANDLES[:80])
