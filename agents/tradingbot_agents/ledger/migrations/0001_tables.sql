@@ -1,6 +1,6 @@
 -- The ledger's tables. Money is numeric without a scale: exact, never NaN or infinite. Times are UTC.
 --
--- Lock order. Everything that changes an account's state locks its row of `accounts` first (FOR UPDATE) and is
+-- Lock order. Everything that changes an account's state takes the account's advisory lock first (`enter`) and is
 -- alone with the account from then on, so that no further lock can be waited for: bots, balances, orders,
 -- positions may follow in any order. Statements that read after that lock must be statements of their own: their
 -- snapshot is taken when they begin, and only then it shows what the one before has committed.

@@ -14,11 +14,12 @@ BEGIN
 END
 $body$;
 
--- Lock the account, then refuse a stale epoch. Every change of an account's state begins with it.
+-- Lock the account, then refuse a stale epoch. Every change of an account's state begins with it. The lock is an
+-- advisory one and lasts for the transaction: to lock its row would write that row. The first number is ours alone.
 CREATE FUNCTION enter(_account integer, _bot integer, _role text, _epoch bigint) RETURNS void
 LANGUAGE plpgsql AS $body$
 BEGIN
-    PERFORM FROM accounts WHERE id = _account FOR UPDATE;
+    PERFORM pg_advisory_xact_lock(1952604524, _account);
     IF _role IS NOT NULL THEN
         PERFORM check_epoch(_bot, _role, _epoch);
     END IF;
@@ -67,7 +68,7 @@ DECLARE
     approved integer[] := '{}';
     places bigint[];
 BEGIN
-    PERFORM FROM accounts WHERE id = _account FOR UPDATE;
+    PERFORM pg_advisory_xact_lock(1952604524, _account);
     SELECT
         CASE _role WHEN 'risk' THEN risk_epoch ELSE execution_epoch END,
         CASE WHEN hold_state <> 'Running' THEN format('%s by %s: %s', hold_state, hold_by, hold_reason) END,
