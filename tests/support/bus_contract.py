@@ -302,7 +302,7 @@ class BusContract:
         await bus.bus.publish(an_intent(2))
         await bus.deliver()
         assert reader.got == [], "the window is still open"
-        await bus.advance(WINDOW / 2)
+        await bus.advance(WINDOW / 4)
         await bus.bus.publish(an_intent(3))
         await bus.advance(WINDOW / 2)
         await bus.bus.publish(an_intent(4))
@@ -437,7 +437,7 @@ class BusContract:
 
         async def risk(message: Message) -> None:
             with pytest.raises(RequestTimedOut):
-                await bus.bus.request(a_ticker_request(), timedelta(milliseconds=50))
+                await bus.bus.request(a_ticker_request(), timedelta(milliseconds=500))
 
         await bus.bus.respond("analysis", "market.ticker.request", answer)
         await bus.bus.consume("risk.intents", risk)

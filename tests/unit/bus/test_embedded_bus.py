@@ -297,6 +297,18 @@ async def test_the_driver_is_told_when_a_batch_is_complete_or_a_pause_over(embed
     assert bus.next_due() == START + RETRY_DELAY
 
 
+async def test_a_window_ends_with_its_last_moment(embedded: Embedded) -> None:
+    reader = BatchReader()
+    await embedded.bus.consume_batches("risk.intents", reader, WINDOW)
+    await embedded.bus.publish(an_intent(1))
+    await embedded.advance(WINDOW)
+    await embedded.bus.publish(an_intent(2))
+    await embedded.advance(timedelta(microseconds=1))
+    await embedded.bus.publish(an_intent(3))
+    await embedded.deliver()
+    assert reader.got == [["intent-1", "intent-2"]]
+
+
 async def test_an_answer_that_took_too_long_by_the_clock_is_refused(embedded: Embedded) -> None:
     async def slow(request: Message) -> Message:
         await embedded.clock.sleep(timedelta(seconds=3))
