@@ -170,4 +170,9 @@ class TradingVenue(Protocol):
         """All trades of one order, oldest first."""
         ...
 
+    async def trades(self, symbol: str, since: datetime) -> list[ExchangeTrade]:
+        """All trades of the account in a symbol, whoever made them, at or after ``since``: all pages, oldest
+        first."""
+        ...
+
     async def ticker(self, symbol: str) -> Ticker: ...

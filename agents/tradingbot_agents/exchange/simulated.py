@@ -353,6 +353,11 @@ class SimulatedExchange:
         trades = [trade.told() for trade in self._store.trades(symbol, int(exchange_order_id))]
         return [trade for trade in trades for _ in range(2)] if fault is Fault.DUPLICATED else trades
 
+    async def trades(self, symbol: str, since: datetime) -> list[ExchangeTrade]:
+        self._request("trades", symbol)
+        self._rules_of(symbol)
+        return [trade.told() for trade in self._store.trades_since(symbol, since)]
+
     # A call arrives
 
     def _request(self, call: str, key: str) -> Fault | None:

@@ -149,6 +149,10 @@ class StateStore:
         rows = self._rows("SELECT * FROM trades WHERE order_id = ? AND symbol = ? ORDER BY id", (order_id, symbol))
         return [_trade(row) for row in rows]
 
+    def trades_since(self, symbol: str, since: datetime) -> list[BookTrade]:
+        rows = self._rows("SELECT * FROM trades WHERE symbol = ? AND at >= ? ORDER BY id", (symbol, _micros(since)))
+        return [_trade(row) for row in rows]
+
     def all_trades(self) -> list[BookTrade]:
         return [_trade(row) for row in self._rows("SELECT * FROM trades ORDER BY id")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -342,6 +342,25 @@ async def test_a_look_up_of_what_was_never_there_says_none(tmp_path: Path) -> No
     assert await exchange.order_by_client_id("BTC/USDT", "never") is None
     assert await exchange.order_by_client_id("ETH/USDT", "open") is None
     assert await exchange.trades_of_order("BTC/USDT", "77") == []
+
+
+async def test_trades_of_a_symbol_are_told_from_a_moment_on(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, {"BTC/USDT": [flat(100)] * 3, "ETH/USDT": [flat(10)] * 3})
+    for bar, name in ((1, "a"), (2, "b"), (3, "c")):
+        exchange = replay.after(bar)
+        await exchange.create_order(order(name, BUY, 1))
+    await exchange.create_order(order("other", BUY, 1, symbol="ETH/USDT"))
+
+    async def told(since: datetime) -> list[str]:
+        return [trade.exchange_order_id for trade in await exchange.trades("BTC/USDT", since)]
+
+    assert await told(START) == ["1", "2", "3"]
+    assert await told(START + 2 * STEP) == ["2", "3"]
+    assert await told(START + 2 * STEP + timedelta(microseconds=1)) == ["3"]
+    assert await told(START + 4 * STEP) == []
+    assert [trade.exchange_order_id for trade in await exchange.trades("ETH/USDT", START)] == ["4"]
+    with pytest.raises(ExchangeError, match="not listed"):
+        await exchange.trades("XRP/USDT", START)
 
 
 # Refusals
