@@ -202,7 +202,7 @@ def test_the_commands(postgres: PostgresServer, tmp_path: Path) -> None:
         missing = shop.run("restore", "ledger.backup")
         assert (missing.code, missing.err) == (
             2,
-            "tradingbot: TRADINGBOT_DATABASE_URL is not set: set it to the address of an empty database\n",
+            "tradingbot: TRADINGBOT_DATABASE_URL is not set: set it to the address of the database\n",
         )
         dsn = asyncio.run(postgres.create_database(migrated=False))
         try:

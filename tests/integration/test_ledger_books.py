@@ -453,7 +453,7 @@ async def test_a_statement_that_waits_too_long_is_given_up(ledger_dsn: str) -> N
     blocker = await asyncpg.connect(ledger_dsn)
     transaction = blocker.transaction()
     await transaction.start()
-    await blocker.execute("SELECT FROM accounts FOR UPDATE")
+    await blocker.execute("SELECT enter(1, 1, NULL, NULL)")
     with pytest.raises(LedgerUnavailable, match="statement timeout"):
         await impatient.reserve(risk, entry("btc"))
     await transaction.rollback()

@@ -1,21 +1,24 @@
 """Backup and restore of a ledger, by PostgreSQL's own tools.
 
 A restored ledger is older than the exchange: what happened in between is in no book. So each of its bots is held at
-ReduceOnly until a person has compared and releases it, and its epochs jump, so that no process of the lost time can
-ever hold a current one.
+ReduceOnly until execution has compared it with the exchange (``reconciled``) and a person releases it, and its epochs
+jump, so that no process of the lost time can ever hold a current one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import asyncpg
 
 from tradingbot_agents.domain.values import BotState, stricter
+from tradingbot_agents.ledger.database import open_connection
 from tradingbot_agents.ledger.embedded import binary
 from tradingbot_agents.ledger.migrate import check_schema, migrate
 from tradingbot_agents.ledger.port import LedgerError, LedgerUnavailable
@@ -24,6 +27,22 @@ EPOCH_JUMP = 1_000_000
 """More restarts than a ledger sees between a backup and its restore."""
 
 RESTORED_BY = "restore"
+
+# Seconds.
+_CONNECT_LIMIT = 60.0
+
+_ENVIRONMENT: Mapping[str, str] = {"PATH": os.defpath, "LC_ALL": "C", "HOME": "/"}
+
+_WITHOUT_TLS = ("disable", "allow", "prefer")
+
+# Among the settings at the head of a script: of PostgreSQL 17, and 0 (no limit) is what all have anyway.
+_NEWER_SETTING = b"SET transaction_timeout ="
+
+# A folder for each version.
+_DEBIANS = Path("/usr/lib/postgresql")
+
+# Bytes.
+_CHUNK = 1 << 16
 
 
 class BackupError(LedgerError):
@@ -82,9 +101,7 @@ async def restore(dsn: str, file: Path, at: datetime) -> list[str]:
             raise BackupError(
                 f"the database has {tables} tables already: restore into a new, empty one, and let the bots use that"
             )
-        await _run(
-            "pg_restore", dsn, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", str(file)
-        )
+        await _replay(dsn, file)
         await migrate(dsn)
         return await _hold_all(connection, file, at)
     finally:
@@ -92,7 +109,10 @@ async def restore(dsn: str, file: Path, at: datetime) -> list[str]:
 
 
 async def _hold_all(connection: asyncpg.Connection[asyncpg.Record], file: Path, at: datetime) -> list[str]:
-    reason = f"restored from {file.name}: compare orders, fills and balances with the exchange, then release"
+    reason = (
+        f"restored from {file.name}: orders, fills and balances must be compared with the exchange; release it once"
+        " execution has told 'reconciled', and what it booked is right"
+    )
     async with connection.transaction():
         bots = await connection.fetch(
             "SELECT b.id, b.name, b.hold_state, a.name AS account FROM bots b JOIN accounts a ON a.id = b.account"
@@ -115,23 +135,23 @@ async def _hold_all(connection: asyncpg.Connection[asyncpg.Record], file: Path, 
 
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     try:
-        return await asyncpg.connect(dsn)
+        opened = await open_connection(dsn, limit=_CONNECT_LIMIT)
     except (OSError, asyncpg.PostgresError) as error:
         raise LedgerUnavailable(
             f"the database can not be reached ({type(error).__name__}): see that it runs at this address"
         ) from error
+    connection: asyncpg.Connection[asyncpg.Record] = opened.connection
+    return connection
 
 
 async def _run(program: str, dsn: str, *arguments: str) -> None:
-    """The password goes by the environment: a command line is everybody's to read."""
-    address, password = without_password(dsn)
-    secret = {} if password is None else {"PGPASSWORD": password}
+    address, environment = _credentials(dsn)
     process = await asyncio.create_subprocess_exec(
-        binary(program),
+        _client(program, dsn),
         f"--dbname={address}",
         "--no-password",
         *arguments,
-        env={"PATH": os.defpath, "LC_ALL": "C", "HOME": "/", **secret},
+        env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -139,14 +159,119 @@ async def _run(program: str, dsn: str, *arguments: str) -> None:
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
+        await _end(process)
         raise
     if process.returncode:
-        told = output.decode(errors="replace").strip().splitlines()
-        raise BackupError(
-            f"{program} ended with code {process.returncode}: {told[-1] if told else 'it said nothing'}"
+        raise _failure(program, process.returncode, output)
+
+
+async def _replay(dsn: str, file: Path) -> None:
+    """Have psql run what the wheel's pg_restore makes of the file, as one transaction.
+
+    By itself pg_restore would set what servers before its own version do not know, and an older one reads no file of
+    this one's pg_dump.
+    """
+    address, environment = _credentials(dsn)
+    psql = _client("psql", dsn)
+    reader = await asyncio.create_subprocess_exec(
+        binary("pg_restore"),
+        "--file=-",
+        "--exit-on-error",
+        "--no-owner",
+        "--no-privileges",
+        str(file),
+        env=_ENVIRONMENT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        writer = await asyncio.create_subprocess_exec(
+            psql,
+            f"--dbname={address}",
+            "--no-password",
+            "--no-psqlrc",
+            "--quiet",
+            "--single-transaction",
+            "--set=ON_ERROR_STOP=1",
+            "--file=-",
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
+        try:
+            _, read, written = await asyncio.gather(_pass_on(reader, writer), _said(reader), _said(writer))
+        finally:
+            await _end(writer)
+    finally:
+        await _end(reader)
+    # Whichever failed made the other one end as well: then that one was killed.
+    if writer.returncode and writer.returncode > 0:
+        raise _failure("psql", writer.returncode, written)
+    if reader.returncode and reader.returncode > 0:
+        raise _failure("pg_restore", reader.returncode, read)
+
+
+async def _pass_on(reader: asyncio.subprocess.Process, writer: asyncio.subprocess.Process) -> None:
+    assert reader.stdout is not None, "it is a pipe"
+    assert writer.stdin is not None, "it is a pipe"
+    settings = True
+    try:
+        while chunk := await (reader.stdout.readline() if settings else reader.stdout.read(_CHUNK)):
+            settings = settings and not chunk.startswith(b"CREATE")
+            if not chunk.startswith(_NEWER_SETTING) or not settings:
+                writer.stdin.write(chunk)
+                await writer.stdin.drain()
+        if await reader.wait():
+            # The end of its input would make it commit.
+            writer.kill()
+        writer.stdin.close()
+        await writer.stdin.wait_closed()
+    except (BrokenPipeError, ConnectionResetError):
+        # psql has given up, and says why.
+        reader.kill()
+        async for _ in reader.stdout:
+            pass
+
+
+async def _said(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stderr is not None, "it is a pipe"
+    said = await process.stderr.read()
+    await process.wait()
+    return said
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+def _failure(program: str, code: int, output: bytes) -> BackupError:
+    told = output.decode(errors="replace").strip().splitlines()
+    return BackupError(f"{program} ended with code {code}: {told[-1] if told else 'it said nothing'}")
+
+
+def _client(program: str, dsn: str) -> str:
+    """The wheel's, or the system's where TLS is demanded, which the wheel's does not speak."""
+    mode = dict(parse_qsl(urlsplit(dsn).query)).get("sslmode", "prefer")
+    if mode in _WITHOUT_TLS:
+        return binary(program)
+    debians = sorted(_DEBIANS.glob(f"*/bin/{program}"), key=lambda path: float(path.parts[-3]))
+    found = str(debians[-1]) if debians else shutil.which(program)
+    if found is None:
+        raise BackupError(
+            f"sslmode={mode} of the database's address demands TLS, which the {program} that comes along does not"
+            " speak: install PostgreSQL's client programs of the server's version or a newer one (postgresql-client)"
+        )
+    return found
+
+
+def _credentials(dsn: str) -> tuple[str, Mapping[str, str]]:
+    """The password goes by the environment: a command line is everybody's to read."""
+    address, password = without_password(dsn)
+    return address, _ENVIRONMENT if password is None else {**_ENVIRONMENT, "PGPASSWORD": password}
 
 
 def without_password(dsn: str) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ what differs between the two is what the database writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
 
@@ -18,7 +18,7 @@ from tradingbot_agents.domain.messages import ExecutionReport
 from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState, Reservation, ReservationState, next_state
 from tradingbot_agents.domain.position import Position, PositionState, apply_fill
 from tradingbot_agents.domain.values import ZERO, Leg, Side, cut, split_symbol
-from tradingbot_agents.ledger.port import Trade
+from tradingbot_agents.ledger.port import Reversal, Trade
 
 EXACT = Context(prec=60)
 """Python's default of 28 digits would round what SQL's numeric keeps."""
@@ -94,6 +94,8 @@ class Folio(msgspec.Struct, frozen=True, kw_only=True):
     holding: Holding
     other_remainders: Decimal
     """What the other live exit legs of the position may still sell."""
+    moved_at: datetime | None = None
+    """When an outside movement of the account was booked last."""
 
 
 class BookedEntry(msgspec.Struct, frozen=True):
@@ -102,6 +104,14 @@ class BookedEntry(msgspec.Struct, frozen=True):
     kind: str
     cause: str
     at: datetime
+
+
+class Movement(msgspec.Struct, frozen=True):
+    """An outside movement that stands."""
+
+    cause: str
+    at: datetime
+    amounts: Mapping[str, Decimal]
 
 
 def advance(folio: Folio, event: OrderEvent, at: datetime | None, reason: str | None = None) -> Folio:
@@ -239,6 +249,46 @@ def entries_of(fill: Fill) -> list[BookedEntry]:
     if fill.fee is not None and fill.fee.amount:
         entries.append(BookedEntry(fill.fee.asset, -fill.fee.amount, "fee", cause, fill.at))
     return entries
+
+
+def explained(fills: Sequence[Fill], movements: Sequence[Movement]) -> tuple[tuple[Reversal, ...], tuple[str, ...]]:
+    """What new ``fills`` take back of outside ``movements``, and the causes of those that may contain fills and stay.
+
+    The exchange's balances had a fill when a later movement was booked from them. Only exactly its amounts, in all
+    its assets, say that it was the movement: what is left over must not be guessed, and the next comparison finds it.
+    """
+    reversals: list[Reversal] = []
+    others: list[Movement] = []
+    left = list(fills)
+    for movement in sorted(movements, key=lambda movement: (movement.at, movement.cause)):
+        before = [fill for fill in left if fill.at <= movement.at]
+        changes = _changes(before)
+        if changes and all(movement.amounts.get(asset) == amount for asset, amount in changes.items()):
+            reversals += [
+                Reversal(asset=asset, amount=-amount, cause=movement.cause) for asset, amount in changes.items()
+            ]
+            left = [fill for fill in left if fill not in before]
+        else:
+            others.append(movement)
+    doubtful = [
+        movement.cause
+        for movement in others
+        if movement.amounts.keys() & _changes([fill for fill in left if fill.at <= movement.at]).keys()
+    ]
+    return tuple(reversals), tuple(doubtful)
+
+
+def _changes(fills: Sequence[Fill]) -> dict[str, Decimal]:
+    return changes_by([entry for fill in fills for entry in entries_of(fill)])
+
+
+def changes_by(entries: Sequence[BookedEntry]) -> dict[str, Decimal]:
+    """What entries do to the account's totals, by asset in order of their names; what cancels out is not in it."""
+    changes: dict[str, Decimal] = {}
+    with localcontext(EXACT):
+        for entry in entries:
+            changes[entry.asset] = changes.get(entry.asset, ZERO) + entry.amount
+    return {asset: changes[asset] for asset in sorted(changes) if changes[asset]}
 
 
 def report(order: Order, at: datetime, trade: Trade | None) -> ExecutionReport:

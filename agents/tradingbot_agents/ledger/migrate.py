@@ -20,6 +20,7 @@ from typing import Any
 
 import asyncpg
 
+from tradingbot_agents.ledger.database import Opened, open_connection
 from tradingbot_agents.ledger.port import LedgerError, LedgerUnavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -31,6 +32,9 @@ _TABLE = "_yoyo_migration"
 _ADVISORY_LOCK = int.from_bytes(b"tradingb", "big")
 
 _LOCK_LIMIT = "60s"
+
+# Seconds.
+_CONNECT_LIMIT = 60.0
 
 
 class MigrationError(LedgerError):
@@ -81,6 +85,7 @@ async def migrate(dsn: str, directory: Path = MIGRATIONS) -> list[str]:
     """
     if not _pending(await _applied(dsn), directory):
         return []
+    await _refuse_pooler(dsn)
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # A json.py in the folder we were started from is none of ours.
@@ -108,18 +113,32 @@ async def migrate(dsn: str, directory: Path = MIGRATIONS) -> list[str]:
 
 
 async def _applied(dsn: str) -> set[str]:
-    try:
-        connection = await asyncpg.connect(dsn)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise LedgerUnavailable(
-            f"the ledger's database can not be reached ({error}): see that it runs and that its address is right"
-        ) from error
+    connection = (await _open(dsn)).connection
     try:
         if await connection.fetchval("SELECT to_regclass($1)", _TABLE) is None:
             return set()
         return {row[0] for row in await connection.fetch(f"SELECT migration_id FROM {_TABLE}")}
     finally:
         await connection.close()
+
+
+async def _open(dsn: str) -> Opened:
+    try:
+        return await open_connection(dsn, limit=_CONNECT_LIMIT)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise LedgerUnavailable(
+            f"the ledger's database can not be reached ({error}): see that it runs and that its address is right"
+        ) from error
+
+
+async def _refuse_pooler(dsn: str) -> None:
+    opened = await _open(dsn)
+    await opened.connection.close()
+    if opened.pooled:
+        raise MigrationError(
+            "the database's address is a pooler's, which loses the lock that keeps two migrations apart: migrate with"
+            " the address of the server itself"
+        )
 
 
 def _pending(applied: set[str], directory: Path) -> list[str]:
@@ -141,11 +160,16 @@ def _apply(dsn: str, directory: str) -> dict[str, Any]:
     from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
     from yoyo.connections import parse_uri
 
-    uri = "postgresql+psycopg" + dsn[dsn.index("://") :]
+    class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
+        """yoyo would take the address apart, and knows neither several hosts nor all that may be in one."""
+
+        def connect(self, dburi: object) -> psycopg.Connection[Any]:
+            return psycopg.connect(dsn, autocommit=True)
+
     applied: list[str] = []
     current = "(none)"
     try:
-        with PostgresqlPsycopgBackend(parse_uri(uri), _TABLE) as backend:
+        with Backend(parse_uri("postgresql+psycopg://"), _TABLE) as backend:
             backend.execute(f"SET lock_timeout = '{_LOCK_LIMIT}'")
             # Of this session, which applies as well: the lock can not end before the work does.
             backend.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")

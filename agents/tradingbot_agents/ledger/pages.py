@@ -5,6 +5,7 @@ account (``PostgresLedger._enter``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal, localcontext
 
 import msgspec
@@ -16,9 +17,9 @@ from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.values import ZERO, split_symbol
 from tradingbot_agents.ledger import rows
-from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
+from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding, Movement
 from tradingbot_agents.ledger.database import Connection
-from tradingbot_agents.ledger.port import Balance, Role, Trade, UnknownOrder
+from tradingbot_agents.ledger.port import Balance, Books, Role, Trade, UnknownOrder
 
 # The order, its position, and what the other live exit legs of that position may still sell.
 _FOLIO = f"""
@@ -29,7 +30,8 @@ SELECT {rows.ORDER_COLUMNS}, o.reserve_asset, o.reserve_amount, o.reserve_drawn,
             AND l.symbol = o.symbol AND l.leg <> 'entry' AND l.number <> o.number) AS other_remainders,
     ARRAY(SELECT f.exchange_trade_id FROM fills f
         WHERE f.account = o.account AND f.symbol = o.symbol AND f.exchange_trade_id = ANY ($3)) AS known_fills,
-    (SELECT count(*) FROM trades t WHERE t.bot = o.bot AND t.entry_order = o.client_order_id) AS round_trips
+    (SELECT count(*) FROM trades t WHERE t.bot = o.bot AND t.entry_order = o.client_order_id) AS round_trips,
+    (SELECT max(e.at) FROM entries e WHERE e.account = o.account AND e.kind IN ('outside', 'reversal')) AS moved_at
 FROM orders o JOIN bots b ON b.id = o.bot WHERE o.account = $1 AND o.client_order_id = $2
 """
 
@@ -59,6 +61,20 @@ RETURNING b.asset, b.total, b.reserved, b.outside_holds, b.set_aside
 _ADD_ENTRIES = """
 INSERT INTO entries (account, asset, amount, kind, cause, at)
 SELECT $1, * FROM unnest($2::text[], $3::numeric[], $4::text[], $5::text[], $6::timestamptz[])
+"""
+
+# What is taken back leaves no amount.
+_MOVEMENTS = """
+SELECT cause, asset, sum(amount) AS amount, min(at) AS at FROM entries
+WHERE account = $1 AND kind IN ('outside', 'reversal')
+GROUP BY cause, asset HAVING min(at) >= $2 AND sum(amount) <> 0 ORDER BY cause, asset
+"""
+
+_SET_HOLDS = """
+UPDATE balances b SET outside_holds = h.held, shortfall = greatest(0, b.reserved + h.held - b.total)
+FROM (SELECT asset, greatest(set_aside, coalesce(n.held, 0)) AS held FROM balances
+    LEFT JOIN unnest($2::text[], $3::numeric[]) AS n (asset, held) USING (asset) WHERE account = $1) h
+WHERE b.account = $1 AND b.asset = h.asset AND b.outside_holds <> h.held
 """
 
 _ADD_FILLS = """
@@ -108,6 +124,7 @@ async def load_folio(
         protect_target=row["protect_target"],
         holding=await load_holding(connection, account, bot, row["symbol"]),
         other_remainders=row["other_remainders"],
+        moved_at=row["moved_at"],
     )
     return bot, folio, frozenset(row["known_fills"]), row["round_trips"]
 
@@ -192,6 +209,47 @@ async def write_entries(connection: Connection, account: int, entries: Sequence[
     if entries:
         written = [msgspec.structs.astuple(entry) for entry in entries]
         await connection.execute(_ADD_ENTRIES, account, *rows.columns(written))
+
+
+async def movements(connection: Connection, account: int, since: datetime) -> list[Movement]:
+    """Outside movements that were booked at or after ``since`` and stand."""
+    found: dict[str, tuple[datetime, dict[str, Decimal]]] = {}
+    for row in await connection.fetch(_MOVEMENTS, account, since):
+        found.setdefault(row["cause"], (row["at"], {}))[1][row["asset"]] = row["amount"]
+    return [Movement(cause, at, amounts) for cause, (at, amounts) in found.items()]
+
+
+async def set_holds(connection: Connection, account: int, holds: Mapping[str, Decimal]) -> None:
+    await connection.execute(
+        "INSERT INTO balances (account, asset) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+        account,
+        list(holds),
+    )
+    await connection.execute(_SET_HOLDS, account, list(holds), list(holds.values()))
+
+
+async def books(connection: Connection, account: int) -> Books:
+    """Several statements: see that they see the same, by a snapshot or the account's lock."""
+    opened_at = await connection.fetchval("SELECT opened_at FROM accounts WHERE id = $1", account)
+    newest = await connection.fetchrow(
+        "SELECT number, at FROM entries WHERE account = $1 ORDER BY number DESC LIMIT 1", account
+    )
+    balances = await connection.fetch(
+        "SELECT asset, total, reserved, outside_holds, set_aside FROM balances WHERE account = $1 ORDER BY asset",
+        account,
+    )
+    live = await connection.fetch(
+        f"SELECT {rows.ORDER_COLUMNS} FROM orders o JOIN bots b ON b.id = o.bot"
+        " WHERE o.account = $1 AND o.finished_at IS NULL AND o.state <> 'approved' ORDER BY o.number",
+        account,
+    )
+    return Books(
+        opened_at=opened_at,
+        newest_entry=0 if newest is None else newest["number"],
+        newest_at=None if newest is None else newest["at"],
+        balances={row["asset"]: rows.balance(row) for row in balances},
+        live=tuple(rows.order(row) for row in live),
+    )
 
 
 async def write_fills(connection: Connection, account: int, bot: int, fills: Sequence[Fill]) -> None:

@@ -8,13 +8,13 @@
 - Every state change is one transaction, and the messages it causes are rows of the outbox in that transaction.
 - Every call may be repeated: ids are deterministic, and what was done already is answered, not done again.
 
-An instance is bound to one account and one bot. All bots of an account are serialised by the account's row.
+An instance is bound to one account and one bot. All bots of an account are serialised by the account's lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
@@ -72,6 +72,10 @@ class Fenced(LedgerError):
 
 class LedgerUnavailable(LedgerError):
     """The database can not be reached now. What was in flight may or may not be committed: repeat the call."""
+
+
+class LedgerAccessRefused(LedgerUnavailable):
+    """The database is not trusted, or does not let us in: repeating the call helps once a person has mended that."""
 
 
 class UnknownOrder(LedgerError):
@@ -209,6 +213,16 @@ class LegProposal(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Reversal(msgspec.Struct, frozen=True, kw_only=True):
+    """An outside movement that fills explain was taken back."""
+
+    asset: str
+    amount: Decimal
+    """The movement's, with the other sign."""
+    cause: str
+    """Of the movement, and of its reversal."""
+
+
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
     """What booking fills changed."""
 
@@ -220,6 +234,9 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     """The round trip that ended with it."""
     overdrawn: tuple[Balance, ...]
     """Assets whose total is below zero now: a severe alert."""
+    reversals: tuple[Reversal, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    """Causes of movements that may contain new fills, and differ from them: they stay."""
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +289,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole account at one moment, all its bots together: what is compared with the exchange."""
+
+    opened_at: datetime | None
+    """``None``: the account is not open yet."""
+    newest_entry: int
+    """Its number; 0 when there is none."""
+    newest_at: datetime | None
+    balances: Mapping[str, Balance]
+    live: tuple[Order, ...]
+    """Orders that the exchange may have, oldest first."""
+
+    @property
+    def mark(self) -> tuple[object, ...]:
+        """Two books with the same mark have the same totals, and the same live orders in the same states."""
+        return (self.newest_entry, *((order.client_order_id, order.state, order.filled) for order in self.live))
+
+
 class KnownRules(msgspec.Struct, frozen=True):
     """Market rules of a symbol as the exchange told them."""
 
@@ -294,6 +329,18 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     by: str
     at: datetime
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long each kind of history is kept."""
+
+    events: timedelta
+    severe_events: timedelta
+    refusals: timedelta
+    """At least as long as an intent may come again."""
+    equity: timedelta
+    """Every point; of a day before that, the highest, the lowest and the last one. At least as long as a protection
+    looks back."""
 
 
 class Invariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -403,6 +450,9 @@ class Ledger(Protocol):
         indicators' performance, and the execution report for the outbox, in one transaction.
 
         Carries no epoch: what happened on the exchange is booked whoever tells it.
+        An outside movement that was booked after new fills happened, and has exactly their amounts, was booked for
+        them: the same transaction reverses it.
+
         An entry's first fill opens the position with the stop and the target of its proposal.
         A position that ends at zero is FLAT. It never becomes DUST by itself: see ``mark_dust``.
         """
@@ -426,6 +476,31 @@ class Ledger(Protocol):
     async def set_outside_holds(self, holds: Mapping[str, Decimal]) -> None:
         """What other people's open orders lock now, per asset; an asset that is not named locks nothing. What was
         set aside at the opening stays held."""
+        ...
+
+    async def account_books(self) -> Books:
+        """One snapshot of the account, of all its bots."""
+        ...
+
+    async def symbols_traded(self, since: datetime) -> list[str]:
+        """Symbols in which the account, any bot of it, has an order that had not ended at ``since``."""
+        ...
+
+    async def unbooked_trades(self, symbol: str, orders: Mapping[str, str]) -> dict[str, Order]:
+        """Of the exchange's trades in ``symbol`` (its order id by its trade id): those of orders of the account, any
+        bot of it, that are not booked. The order by trade id; trades of others are not in it."""
+        ...
+
+    async def settle_outside(
+        self, seen: Books, movements: Mapping[str, Decimal], holds: Mapping[str, Decimal], cause: str, at: datetime
+    ) -> bool:
+        """Book what a comparison with the exchange found, per asset, and ``set_outside_holds``, in one transaction,
+        if the books are still what they were when it was made (``seen.mark``). ``False``: they are not, and nothing
+        was done.
+
+        So of several that compare the same account, the first one books, and all others compare again. ``cause``
+        must be a function of who compares, ``seen`` and ``movements``: a repeated call is answered with what was done.
+        """
         ...
 
     # --- messages --------------------------------------------------------------------------------------

@@ -23,12 +23,13 @@ from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, Side, split_symbol
 from tradingbot_agents.ledger import booking, pages, rows
 from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
-from tradingbot_agents.ledger.database import Connection, Database, Recover
+from tradingbot_agents.ledger.database import Address, Connection, Database, Recover
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
     Balance,
     Booking,
+    Books,
     Decision,
     EntryProposal,
     Epoch,
@@ -40,11 +41,14 @@ from tradingbot_agents.ledger.port import (
     LegProposal,
     Outcome,
     Refusal,
+    Retention,
+    Reversal,
     Role,
     Trade,
     UnknownOrder,
 )
 from tradingbot_agents.ledger.reading import NOBODY, LedgerReader
+from tradingbot_agents.ledger.retention import Removed, cutoffs, newest_record, prune
 
 # The round trip of a holding that was adopted has no entry order.
 _ADOPTED = "adopted"
@@ -56,7 +60,7 @@ class PostgresLedger(LedgerReader):
     @classmethod
     async def connect(
         cls,
-        dsn: str,
+        address: Address,
         account: AccountKey,
         bot: str,
         *,
@@ -69,9 +73,11 @@ class PostgresLedger(LedgerReader):
         ``recover`` brings back a server of our own that died; calls then wait for it and go on.
 
         ``command_timeout`` is in seconds; a statement that takes longer raises ``LedgerUnavailable``, as does a
-        database that can not be reached.
+        database that can not be reached; one that must be mended by a person raises its ``LedgerAccessRefused``.
         """
-        database = await Database.connect(dsn, pool_size=pool_size, command_timeout=command_timeout, recover=recover)
+        database = await Database.connect(
+            address, pool_size=pool_size, command_timeout=command_timeout, recover=recover
+        )
         return cls(database, account, bot)
 
     # --- the account -----------------------------------------------------------------------------------
@@ -442,10 +448,18 @@ class PostgresLedger(LedgerReader):
                     order=order, position=before.holding.position, new_fills=(), closed_trade=None, overdrawn=()
                 )
             entries = [entry for fill in new for entry in booking.entries_of(fill)]
+            reversals: tuple[Reversal, ...] = ()
+            doubtful: tuple[str, ...] = ()
+            first = min((fill.at for fill in new), default=None)
+            if first is not None and before.moved_at is not None and first <= before.moved_at:
+                moved = await pages.movements(connection, self._account, first)
+                reversals, doubtful = booking.explained(new, moved)
+                entries += [BookedEntry(back.asset, back.amount, "reversal", back.cause, at) for back in reversals]
             if new:
                 await pages.write_fills(connection, self._account, bot, new)
                 await pages.write_entries(connection, self._account, entries)
-            moved = await pages.save(connection, self._account, bot, before, after, entries)
+            balances = await pages.save(connection, self._account, bot, before, after, entries)
+            changed = booking.changes_by(entries)
             if trade is not None:
                 await pages.write_trade(connection, bot, before.holding.position.entry_order, trade)
             await pages.post(connection, bot, Role.EXECUTION, booking.report(after.order, at, trade))
@@ -454,7 +468,9 @@ class PostgresLedger(LedgerReader):
                 position=after.holding.position,
                 new_fills=new,
                 closed_trade=trade,
-                overdrawn=tuple(balance for balance in moved if balance.total < ZERO),
+                overdrawn=tuple(one for one in balances if one.total < ZERO and one.asset in changed),
+                reversals=reversals,
+                doubtful=doubtful,
             )
 
         await self._identify()
@@ -523,24 +539,38 @@ class PostgresLedger(LedgerReader):
     async def set_outside_holds(self, holds: Mapping[str, Decimal]) -> None:
         async def work(connection: Connection) -> None:
             await self._enter(connection)
-            await connection.execute(
-                "INSERT INTO balances (account, asset) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
-                self._account,
-                list(holds),
-            )
-            await connection.execute(
-                "UPDATE balances b SET outside_holds = h.held,"
-                " shortfall = greatest(0, b.reserved + h.held - b.total)"
-                " FROM (SELECT asset, greatest(set_aside, coalesce(n.held, 0)) AS held FROM balances"
-                "  LEFT JOIN unnest($2::text[], $3::numeric[]) AS n (asset, held) USING (asset) WHERE account = $1) h"
-                " WHERE b.account = $1 AND b.asset = h.asset AND b.outside_holds <> h.held",
-                self._account,
-                list(holds),
-                list(holds.values()),
-            )
+            await pages.set_holds(connection, self._account, holds)
 
         await self._identify()
         await self._database.transaction(work)
+
+    async def settle_outside(
+        self, seen: Books, movements: Mapping[str, Decimal], holds: Mapping[str, Decimal], cause: str, at: datetime
+    ) -> bool:
+        async def work(connection: Connection) -> bool:
+            await self._enter(connection)
+            done = await connection.fetchval(
+                "SELECT count(*) FROM entries"
+                " WHERE cause = $2 AND kind = 'outside' AND asset = ANY ($3) AND account = $1",
+                self._account,
+                cause,
+                list(movements),
+            )
+            if done:
+                return True
+            if (await pages.books(connection, self._account)).mark != seen.mark:
+                return False
+            await pages.write_entries(
+                connection,
+                self._account,
+                [BookedEntry(asset, amount, "outside", cause, at) for asset, amount in movements.items()],
+            )
+            await pages.move(connection, self._account, {asset: (by, ZERO) for asset, by in movements.items()})
+            await pages.set_holds(connection, self._account, holds)
+            return True
+
+        await self._identify()
+        return await self._database.transaction(work)
 
     async def keep_market_rules(self, rules: Mapping[str, SymbolRules], at: datetime) -> None:
         symbols = sorted(rules)
@@ -637,6 +667,15 @@ class PostgresLedger(LedgerReader):
         values = [ONE, *prices.values()]
         found = await self._call("measure_equity", self._account, self._bot, at, assets, values)
         return {row["asset"]: rows.balance(row) for row in found}, found[0]["equity"] if found else None
+
+    async def prune(self, retention: Retention, now: datetime, *, dry_run: bool) -> list[Removed]:
+        """Remove this bot's records that are older than ``retention`` (with ``dry_run``: count them). Empty: there is
+        nothing in the ledger yet. Not of ``port.Ledger``: no agent does it."""
+        await self._identify()
+        newest = await newest_record(self._database, self._account, self._bot, now)
+        if newest is None:
+            return []
+        return await prune(self._database, self._bot, cutoffs(retention, newest), dry_run=dry_run)
 
     async def _call(self, function: str, *arguments: object, epoch: Epoch | None = None) -> list[asyncpg.Record]:
         """One SQL function, in one round trip."""

@@ -14,12 +14,13 @@ from tradingbot_agents.domain.orders import Order, Reservation
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, BotState
-from tradingbot_agents.ledger import invariants, rows
+from tradingbot_agents.ledger import invariants, pages, rows
 from tradingbot_agents.ledger.booking import EXACT
 from tradingbot_agents.ledger.database import Database
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Balance,
+    Books,
     Decision,
     Entry,
     EquityPoint,
@@ -229,6 +230,36 @@ class LedgerReader:
             limit,
         )
         return [rows.entry(row) for row in found]
+
+    async def account_books(self) -> Books:
+        await self._identify()
+        return await self._database.snapshot(lambda connection: pages.books(connection, self._account))
+
+    async def symbols_traded(self, since: datetime) -> list[str]:
+        await self._identify()
+        found = await self._database.fetch(
+            "SELECT DISTINCT symbol FROM orders WHERE account = $1 AND (finished_at IS NULL OR finished_at >= $2)"
+            " AND state <> 'approved' ORDER BY symbol",
+            self._account,
+            since,
+        )
+        return [row["symbol"] for row in found]
+
+    async def unbooked_trades(self, symbol: str, orders: Mapping[str, str]) -> dict[str, Order]:
+        await self._identify()
+        found = await self._database.fetch(
+            f"SELECT t.trade_id, {rows.ORDER_COLUMNS}"
+            " FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS t (trade_id, order_id, place)"
+            " JOIN orders o ON o.exchange_order_id = t.order_id JOIN bots b ON b.id = o.bot"
+            " WHERE o.account = $1 AND o.symbol = $2 AND NOT EXISTS (SELECT FROM fills f"
+            "  WHERE f.exchange_trade_id = t.trade_id AND f.symbol = $2 AND f.account = $1)"
+            " ORDER BY t.place",
+            self._account,
+            symbol,
+            list(orders),
+            list(orders.values()),
+        )
+        return {row["trade_id"]: rows.order(row) for row in found}
 
     async def market_rules(self) -> dict[str, KnownRules]:
         await self._identify()
