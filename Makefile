@@ -15,7 +15,9 @@ run: $(STAMP)    ## The quick start: five agents trade three weeks of real candl
 test: $(STAMP)   ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-servers:         ## Real servers for the tests, into the cache directory: InfluxDB (built, 4 to 10 min), RabbitMQ
+servers:         ## Real servers for the tests: InfluxDB (built, 4 to 10 min), RabbitMQ, PostgreSQL, PgBouncer
+	@bash scripts/servers/postgresql.sh
+	@bash scripts/servers/pgbouncer.sh
 	@bash scripts/servers/rabbitmq.sh
 	@bash scripts/servers/influxdb.sh
 

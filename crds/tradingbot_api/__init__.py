@@ -9,7 +9,16 @@ Both sides, the agents and the operator, import from here, and this imports from
 """
 
 from . import defaults
-from .backends import Backup, Database, ManagedDatabase, ManagedMessaging, ManagedTimeSeries, Messaging, TimeSeries
+from .backends import (
+    Backup,
+    Database,
+    History,
+    ManagedDatabase,
+    ManagedMessaging,
+    ManagedTimeSeries,
+    Messaging,
+    TimeSeries,
+)
 from .decimals import format_decimal, parse_decimal, parse_fraction
 from .dumping import dump, resolved, revision
 from .durations import format_duration, parse_duration
@@ -72,6 +81,7 @@ __all__ = [
     "Exchange",
     "Execution",
     "Fees",
+    "History",
     "Hybrid",
     "HybridWeights",
     "Indicator",

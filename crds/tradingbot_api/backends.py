@@ -87,6 +87,16 @@ class Messaging(Model, frozen=True, kw_only=True):
     delivery_limit: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=1000)], doc("Deliveries of a message after which it is a dead letter.")
     ] = defaults.DELIVERY_LIMIT
+    connect_timeout: Annotated[Duration, doc("For one attempt to connect.")] = defaults.MESSAGING_CONNECT_TIMEOUT
+    publish_timeout: Annotated[
+        Duration, doc("Longest wait until a message is confirmed; later, whoever sends it tries again by itself.")
+    ] = defaults.MESSAGING_PUBLISH_TIMEOUT
+    reconnect_delay: Annotated[Duration, doc("Before the second attempt to connect; doubles each time.")] = (
+        defaults.MESSAGING_RECONNECT_DELAY
+    )
+    reconnect_delay_maximum: Annotated[Duration, doc("The longest such delay.")] = (
+        defaults.MESSAGING_RECONNECT_DELAY_MAXIMUM
+    )
 
     def __post_init__(self) -> None:
         settle(self, "managed", ManagedMessaging() if self.external is None else None)
@@ -121,6 +131,14 @@ class TimeSeries(Model, frozen=True, kw_only=True):
     hourly_lateness: Annotated[
         Duration, doc("How late a candle may come and still be in its hour's sum; counted in whole hours.")
     ] = defaults.TIME_SERIES_HOURLY_LATENESS
+    request_timeout: Annotated[Duration, doc("Longest wait for one answer.")] = defaults.TIME_SERIES_REQUEST_TIMEOUT
+    retry_delay: Annotated[
+        Duration, doc("Before candles that could not be written are tried again; until then they are on disk.")
+    ] = defaults.TIME_SERIES_RETRY_DELAY
+    spool_length: Annotated[
+        Annotated[int, msgspec.Meta(ge=100, le=10_000_000)],
+        doc("Candles kept on disk while it is away; the oldest is dropped."),
+    ] = defaults.TIME_SERIES_SPOOL_LENGTH
 
     def __post_init__(self) -> None:
         settle(self, "managed", ManagedTimeSeries() if self.external is None else None)
@@ -150,11 +168,29 @@ class ExternalDatabase(Model, frozen=True, kw_only=True):
     url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its postgresql address.")]
 
 
+class History(Model, frozen=True, kw_only=True):
+    """How long the ledger keeps what no book rests on. `tradingbot prune` removes what is older."""
+
+    events: Annotated[Duration, doc("Events, apart from severe ones.")] = defaults.HISTORY_EVENTS
+    severe_events: Annotated[Duration, doc("Severe events.")] = defaults.HISTORY_SEVERE_EVENTS
+    refusals: Annotated[Duration, doc("Refused intents.")] = defaults.HISTORY_REFUSALS
+    equity: Annotated[
+        Duration,
+        doc("Every point of the equity curve, later three a day; never shorter than a protection looks back."),
+    ] = defaults.HISTORY_EQUITY
+
+
 class Database(Model, frozen=True, kw_only=True):
     """Where the ledger is kept. Not both of managed and external."""
 
     managed: Annotated[ManagedDatabase | None, doc("Made and kept by the operator; the default.")] = DERIVED
     external: Annotated[ExternalDatabase | None, doc("There already.")] = None
+    statement_timeout: Annotated[
+        Duration, doc("Longest wait for one answer; what takes longer counts as a database that is away.")
+    ] = defaults.STATEMENT_TIMEOUT
+    history: Annotated[History, doc("How long it keeps its diary; the books are kept for ever.")] = msgspec.field(
+        default_factory=History
+    )
 
     def __post_init__(self) -> None:
         settle(self, "managed", ManagedDatabase() if self.external is None else None)

@@ -287,6 +287,8 @@ RESTART_ATTEMPTS: Final = 8  # In a row: about two minutes of trying, then a per
 LEDGER_RETRY_DELAY: Final = timedelta(seconds=1)  # Before work is tried again that met a database out of reach.
 OUTBOX_INTERVAL: Final = timedelta(seconds=1)  # Backup polling of the outbox; the relay itself wakes at each commit.
 SPEC_INTERVAL: Final = timedelta(seconds=1)  # Between looks for a changed `state`; it must be obeyed within 5 s.
+STUCK_AFTER: Final = timedelta(minutes=5)
+# Dozens of requests that all meet REQUEST_TIMEOUT end within it; only what never ends takes longer.
 LOG_LEVEL: Final = "info"  # Events and decisions; debug would hold every candle.
 
 # -------------------------------------------------------------------------------------------------- messaging
@@ -295,6 +297,12 @@ MARKET_TIME_TO_LIVE: Final = timedelta(minutes=2)
 # Of candles and signals in a queue. As SIGNAL_MAX_AGE: an older one makes no trade.
 MARKET_QUEUE_LENGTH: Final = 10_000  # Messages; the oldest goes first. 50 symbols for an hour, some 5 MB.
 DELIVERY_LIMIT: Final = 5  # Deliveries of a message before it is a dead letter. A poison message fails all of them.
+MESSAGING_CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+MESSAGING_PUBLISH_TIMEOUT: Final = timedelta(seconds=5)
+# RabbitMQ confirms in milliseconds. Longer than a restart of the connection, far below an intent's time to live.
+MESSAGING_RECONNECT_DELAY: Final = timedelta(milliseconds=250)
+MESSAGING_RECONNECT_DELAY_MAXIMUM: Final = timedelta(seconds=2)
+# A broker that is back is found at once: an attempt costs one refused connection.
 
 MESSAGING_STORAGE: Final = 2**30  # Bytes (1Gi). Queues are short; the rest is RabbitMQ's own free-disk limit.
 TIME_SERIES_STORAGE: Final = 5 * 2**30  # Bytes (5Gi): years of 5-minute candles of dozens of symbols.
@@ -307,14 +315,31 @@ TIME_SERIES_HOURLY_RETENTION: Final = timedelta(days=5 * 365)
 # Of hourly candles: a twelfth of the five-minute ones, and what a look at years needs.
 TIME_SERIES_HOURLY_LATENESS: Final = timedelta(hours=3)
 # How late a candle may come and still be in its hour's sum: longer than outages usually are.
+TIME_SERIES_REQUEST_TIMEOUT: Final = timedelta(seconds=5)
+# InfluxDB answers in milliseconds. Of an intent's time to live it leaves enough for the next step of the price chain.
+TIME_SERIES_RETRY_DELAY: Final = timedelta(seconds=5)  # While it is frozen, each attempt costs a whole timeout.
+TIME_SERIES_SPOOL_LENGTH: Final = (
+    100_000  # Candles, some 15 MB: a year of one symbol at five minutes, a week of fifty.
+)
 TIME_SERIES_ORG: Final = "tradingbot"
 TIME_SERIES_BUCKET: Final = "market"
+STATEMENT_TIMEOUT: Final = timedelta(seconds=10)
+# Statements take milliseconds; the account's lock is never held for longer than one. Ten seconds is a server that
+# does not answer.
 URL_KEY: Final = "url"  # Key of a Secret that holds an address.
 TOKEN_KEY: Final = "token"  # Key of a Secret that holds InfluxDB's token.
 
 BACKUP_SUSPENDED: Final = False  # Books about money are backed up unless someone says otherwise.
 BACKUP_SCHEDULE: Final = "17 3 * * *"  # Nightly, not at the full hour when every other backup runs.
 BACKUP_KEEP: Final = 7  # Backups; a week to notice.
+
+HISTORY_EVENTS: Final = timedelta(days=90)  # A quarter: what a look at how a bot has done goes back to.
+HISTORY_SEVERE_EVENTS: Final = timedelta(days=2 * 365)  # Few, and what a question about money comes back to.
+HISTORY_REFUSALS: Final = timedelta(days=90)  # As events; a busy bot refuses some hundred intents a day.
+HISTORY_REFUSALS_MINIMUM: Final = timedelta(days=1)
+# Longer than any intent lives: once its refusal is forgotten it would be decided anew.
+HISTORY_EQUITY: Final = timedelta(days=90)
+# Of every point: longer than protections look back. Then three of a day are left, and stay.
 
 # -------------------------------------------------------------------------------- reality check, notifications
 

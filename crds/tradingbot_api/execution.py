@@ -108,4 +108,7 @@ class Runtime(Model, frozen=True, kw_only=True):
         defaults.OUTBOX_INTERVAL
     )
     spec_interval: Annotated[Duration, doc("Between looks for a changed state.")] = defaults.SPEC_INTERVAL
+    stuck_after: Annotated[
+        Duration, doc("A handler that runs for longer never ends: the process is not alive any more.")
+    ] = defaults.STUCK_AFTER
     log_level: Annotated[LogLevel, doc("Least severe events that are logged.")] = defaults.LOG_LEVEL

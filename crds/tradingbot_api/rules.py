@@ -660,6 +660,20 @@ def database_is_managed_or_external(database: Database, place: Place) -> Iterato
 
 
 @_rule
+def refusals_outlive_their_intents(spec: Spec, place: Place) -> Iterator[Mistake]:
+    least = max(defaults.HISTORY_REFUSALS_MINIMUM, spec.strategy.intent_time_to_live)
+    if spec.database.history.refusals < least:
+        yield place.mistake(
+            "database",
+            "history",
+            "refusals",
+            default=format_duration(spec.database.history.refusals),
+            problem="is so short that a refused intent could come again and be decided anew",
+            remedy=f"write {format_duration(least)} or more",
+        )
+
+
+@_rule
 def notification_names_are_unique(spec: Spec, place: Place) -> Iterator[Mistake]:
     names = [notification.name for notification in spec.notifications]
     for index, name in enumerate(names):

@@ -17,7 +17,8 @@ from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import SchemaOutdated, migrate
 from tradingbot_agents.ledger.port import LedgerUnavailable
 from tradingbot_agents.ledger.postgres import PostgresLedger
-from tradingbot_agents.runtime.data import account_key, identity_of, opened_ledger
+from tradingbot_agents.runtime.data import opened_ledger
+from tradingbot_agents.runtime.identity import account_key, identity_of
 
 pytestmark = pytest.mark.postgres
 

@@ -9,7 +9,8 @@ from support.market_feed import ScriptedFeed
 from support.queues import BOT_QUEUES
 from tradingbot_agents.bus import EmbeddedBus
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
-from tradingbot_agents.data_collection import DataCollection, Settings
+from tradingbot_agents.data_collection.agent import DataCollection
+from tradingbot_agents.data_collection.settings import Settings
 from tradingbot_agents.domain.messages import CandleClosed
 from tradingbot_agents.marketdata import MemoryCandleStore
 from tradingbot_agents.telemetry import MemorySink

@@ -91,6 +91,18 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        with self._news:
+            return list(self._lines)
+
+    @property
+    def output(self) -> str:
+        """All of it, for a message."""
+        with self._news:
+            return "".join(["\n", *self._lines, *self._errors])
+
     def _read(self, stream: Any, lines: list[str]) -> None:
         for line in stream:
             with self._news:

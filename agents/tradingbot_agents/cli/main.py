@@ -42,6 +42,7 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, SpecInvalid):
         return exit_codes.BAD_INPUT
 
+    from tradingbot_agents.bus import DependencyUnavailable
     from tradingbot_agents.exchange.candle_files import CandleFileInvalid
     from tradingbot_agents.exchange.candle_source import CandleSourceError
     from tradingbot_agents.exchange.market_rules import MarketRulesInvalid, NoMarketRules
@@ -50,17 +51,18 @@ def _exit_code(error: Exception) -> int:
     from tradingbot_agents.ledger.port import Fenced, LedgerError
     from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable
     from tradingbot_agents.runtime.connections import ConnectionsInvalid
+    from tradingbot_agents.runtime.health import NotListening
     from tradingbot_agents.runtime.supervisor import AgentGaveUp
     from tradingbot_agents.runtime.wiring import NotRunnable
 
     bad_input = CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable
-    if isinstance(error, bad_input | ConnectionsInvalid | CandleStoreRefused):
+    if isinstance(error, bad_input | ConnectionsInvalid | CandleStoreRefused | NotListening):
         return exit_codes.BAD_INPUT
     if isinstance(error, DataDirError | ExchangeStateError):
         return exit_codes.DATA_DIRECTORY
     if isinstance(error, AgentGaveUp | Fenced):
         return exit_codes.GAVE_UP
-    if isinstance(error, LedgerError | CandleStoreUnavailable):
+    if isinstance(error, LedgerError | CandleStoreUnavailable | DependencyUnavailable):
         return exit_codes.DATABASE
     return exit_codes.UNEXPECTED
 
@@ -84,6 +86,23 @@ def _run(options: argparse.Namespace) -> int:
     )
 
 
+def _agent(options: argparse.Namespace) -> int:
+    from tradingbot_agents.runtime.process import AgentOptions, run_agent
+
+    return asyncio.run(
+        run_agent(
+            AgentOptions(
+                name=options.name,
+                spec=options.spec,
+                listen=options.listen,
+                data_dir=options.data_dir,
+                output=options.output or ("text" if sys.stdout.isatty() else "json"),
+            ),
+            os.environ,
+        )
+    )
+
+
 def _validate(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.validate import validate
 
@@ -93,19 +112,27 @@ def _validate(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.reading import READERS, read
 
-    return asyncio.run(read(READERS[options.name], options.data_dir, options.output, options.limit))
+    return asyncio.run(read(READERS[options.name], options.data_dir, options.spec, options.output, options.limit))
 
 
 def _hold(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.holds import place
 
-    return asyncio.run(place(options.data_dir, options.state, options.reason))
+    return asyncio.run(place(options.data_dir, options.spec, options.state, options.reason))
 
 
 def _release(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.holds import release
 
-    return asyncio.run(release(options.data_dir))
+    return asyncio.run(release(options.data_dir, options.spec))
+
+
+def _dead_letters(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.dead_letters import put_back, show
+
+    if options.requeue is not None:
+        return asyncio.run(put_back(options.spec, *options.requeue))
+    return asyncio.run(show(options.spec, options.output))
 
 
 def _migrate(options: argparse.Namespace) -> int:
@@ -114,6 +141,12 @@ def _migrate(options: argparse.Namespace) -> int:
     if options.spec is not None:
         return asyncio.run(migrate_environment(options.spec))
     return asyncio.run(migrate_data_dir(options.data_dir))
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.pruning import prune
+
+    return asyncio.run(prune(options.spec, options.data_dir, options.output, dry_run=options.dry_run))
 
 
 def _backup(options: argparse.Namespace) -> int:
@@ -155,6 +188,32 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--report", type=_file_to_write, metavar="FILE", help="write the report as JSON")
     run.set_defaults(command=_run)
 
+    agent = commands.add_parser("agent", help="run one agent as a process, on RabbitMQ, InfluxDB and PostgreSQL")
+    agent.add_argument(
+        "name",
+        choices=("data-collection", "technical-analysis", "strategy", "risk", "execution"),
+        metavar="NAME",
+        help="data-collection, technical-analysis, strategy, risk or execution",
+    )
+    agent.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    agent.add_argument(
+        "--listen",
+        type=_address,
+        metavar="HOST:PORT",
+        default=("127.0.0.1", 8080),
+        help="where /live, /ready and /metrics answer (default: 127.0.0.1:8080; port 0: any)",
+    )
+    agent.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="for candles that InfluxDB does not take (default: .tradingbot/NAME)",
+    )
+    agent.add_argument(
+        "--output", choices=("text", "json"), help="readable lines, or structured events (default: as fits)"
+    )
+    agent.set_defaults(command=_agent)
+
     validate = commands.add_parser("validate", help="check a spec and say every mistake at once")
     validate.add_argument("spec", type=Path, metavar="SPEC")
     validate.add_argument("--output", choices=("text", "json"), default="text")
@@ -167,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         ("fills", "fills, newest first", ("text", "json", "csv")),
     ):
         reader = commands.add_parser(name, help=f"{explanation}; also while the bot runs")
-        _data_dir(reader)
+        _place(reader)
         reader.add_argument("--output", choices=formats, default="text")
         if name != "status":
             reader.add_argument("--limit", type=_count, metavar="N", help="at most so many rows")
@@ -176,12 +235,25 @@ def _parser() -> argparse.ArgumentParser:
     hold = commands.add_parser("hold", help="restrict a bot now, whatever its spec says, until release")
     hold.add_argument("state", choices=("Paused", "ReduceOnly", "Flatten", "Stopped"))
     hold.add_argument("--reason", required=True, help="why, for whoever reads it later")
-    _data_dir(hold)
+    _place(hold)
     hold.set_defaults(command=_hold)
 
     release = commands.add_parser("release", help="take a hold away")
-    _data_dir(release)
+    _place(release)
     release.set_defaults(command=_release)
+
+    letters = commands.add_parser(
+        "dead-letters", help="messages that no agent could handle, and another chance for one"
+    )
+    letters.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    letters.add_argument(
+        "--requeue",
+        nargs=2,
+        metavar=("QUEUE", "ID"),
+        help="put this one back into its queue; an intent that has expired is refused then",
+    )
+    letters.add_argument("--output", choices=("text", "json"), default="text")
+    letters.set_defaults(command=_dead_letters)
 
     migrate = commands.add_parser(
         "migrate", help="bring a data directory, or with SPEC what the environment names, to this version"
@@ -189,6 +261,18 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="a TradingBot that runs on real parts")
     _data_dir(migrate)
     migrate.set_defaults(command=_migrate)
+
+    prune = commands.add_parser("prune", help="remove from the ledger what is older than spec.database.history keeps")
+    prune.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    prune.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="of the bot (default: the database of TRADINGBOT_DATABASE_URL, else .tradingbot/NAME)",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="count what would be removed, and leave it")
+    prune.add_argument("--output", choices=("text", "json"), default="text")
+    prune.set_defaults(command=_prune)
 
     backup = commands.add_parser("backup", help="write the ledger to a file, also while the bot runs")
     backup.add_argument("file", type=Path, metavar="FILE", help="must not exist yet")
@@ -204,10 +288,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _place(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="of the bot (default: the only one in .tradingbot)"
+    )
+    place.add_argument(
+        "--spec", type=Path, metavar="SPEC", help="of a bot whose ledger is the database of TRADINGBOT_DATABASE_URL"
+    )
+
+
 def _data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="of the bot (default: the only one in .tradingbot)"
     )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address, such as 0.0.0.0:8080")
+    return host.strip("[]"), int(port)
 
 
 def _speed(text: str) -> Decimal:

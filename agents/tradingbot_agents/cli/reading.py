@@ -1,4 +1,4 @@
-"""``status``, ``positions``, ``orders`` and ``fills``: what a data directory's ledger says, also while it runs."""
+"""``status``, ``positions``, ``orders`` and ``fills``: what a bot's ledger says, also while it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tradingbot_agents.cli import exit_codes
 from tradingbot_agents.cli.output import Row, as_csv, as_json, as_table
 from tradingbot_agents.domain.values import ZERO
 from tradingbot_agents.ledger.postgres import PostgresLedger
-from tradingbot_agents.runtime.data import find_data_dir, identity_at, opened_ledger
+from tradingbot_agents.runtime.data import OpenedBooks, opened_books
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -26,15 +26,16 @@ class Reader(msgspec.Struct, frozen=True):
     """Columns that only JSON and CSV have."""
 
 
-async def read(reader: Reader | None, data_dir: Path | None, output: str, limit: int | None) -> int:
+async def read(
+    reader: Reader | None, data_dir: Path | None, spec: Path | None, output: str, limit: int | None
+) -> int:
     """Print what a reader reads; ``None`` is the status."""
-    path = find_data_dir(data_dir)
-    async with opened_ledger(path) as ledger:
+    async with opened_books(data_dir, spec) as books:
         if reader is None:
-            status = await _status(ledger, path)
+            status = await _status(books)
             print(as_json(status) if output == "json" else _status_text(status))
             return exit_codes.OK
-        rows = await reader.rows(ledger, limit)
+        rows = await reader.rows(books.ledger, limit)
     if output == "json":
         print(as_json(rows))
     elif output == "csv":
@@ -108,16 +109,17 @@ def _rounded(price: Decimal | None) -> Decimal | None:
     return None if price is None else round(price, 8)
 
 
-async def _status(ledger: PostgresLedger, path: Path) -> dict[str, Any]:
+async def _status(books: OpenedBooks) -> dict[str, Any]:
+    ledger = books.ledger
     balances = await ledger.balances()
     positions = await ledger.positions()
     hold = await ledger.hold()
     equity = await ledger.equity()
     invariants = await ledger.invariants()
-    identity = identity_at(path)
+    account = books.account
     return {
-        "bot": identity["bot"],
-        "account": "/".join(part for part in (identity["mode"], identity["exchange"], identity["account"]) if part),
+        "bot": books.bot,
+        "account": "/".join((account.mode.value, account.exchange, account.name)),
         "hold": None if hold is None else {"state": hold.state, "reason": hold.reason, "by": hold.by, "at": hold.at},
         "equity": {"at": equity[-1].at, "value": equity[-1].equity} if equity else None,
         "balances": [

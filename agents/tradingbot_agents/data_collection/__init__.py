@@ -3,8 +3,3 @@
 ``tracker`` decides what a fetched candle is (new, seen, broken, out of reach) and when a feed is silent;
 ``agent`` asks the exchange at the right moments, and publishes what the tracker lets through.
 """
-
-from tradingbot_agents.data_collection.agent import DataCollection
-from tradingbot_agents.data_collection.settings import Settings
-
-__all__ = ["DataCollection", "Settings"]

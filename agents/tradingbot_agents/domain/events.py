@@ -217,11 +217,82 @@ class Overdrawn(Event, frozen=True, kw_only=True):
 
 
 class OutsideMovementBooked(Event, frozen=True, kw_only=True):
+    """The exchange has more or less of an asset than our orders explain: a deposit, a withdrawal, a trade by hand."""
+
     name: ClassVar[str] = "outside_movement_booked"
     severity: ClassVar[Severity] = Severity.WARNING
 
     asset: str
     amount: Decimal
+    cause: str
+    """Names it in the entries; the same for all assets of one comparison."""
+
+
+class OutsideMovementReversed(Event, frozen=True, kw_only=True):
+    """A fill that was found late explains what had been booked as coming from outside."""
+
+    name: ClassVar[str] = "outside_movement_reversed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    asset: str
+    amount: Decimal
+    """Of the reversal: the movement's, with the other sign."""
+    cause: str
+    client_order_id: str
+
+
+class OutsideMovementDoubtful(Event, frozen=True, kw_only=True):
+    """A movement may contain a fill that was found after it, and has not exactly its amounts. It is left as it is:
+    the next comparison sets the totals right."""
+
+    name: ClassVar[str] = "outside_movement_doubtful"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    cause: str
+    client_order_id: str
+
+
+class LateFillBooked(Event, frozen=True, kw_only=True):
+    """Trades were found of an order that had ended in the books."""
+
+    name: ClassVar[str] = "late_fill_booked"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    client_order_id: str
+    symbol: str
+    state: str
+    """What the order had ended as."""
+    fills: int
+
+
+class Reconciled(Event, frozen=True, kw_only=True):
+    """Orders, fills and balances of the account were compared with the exchange, and the books have what they say."""
+
+    name: ClassVar[str] = "reconciled"
+
+    assets: int
+    """Whose totals were compared."""
+    symbols: int
+    """Whose trades were read."""
+    fills: int
+    """Found by it, and booked."""
+    movements: int
+    """Assets in which an outside movement was booked."""
+    outside_orders: int
+    """Open orders on the exchange that are not ours: they are left alone."""
+
+
+class ReconciliationDelayed(Event, frozen=True, kw_only=True):
+    """The account could not be compared with the exchange for long. It is tried on."""
+
+    name: ClassVar[str] = "reconciliation_delayed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    why: str
+    since: datetime
+    """When it was due."""
+    entries_held: bool
+    """It is the first since the start: until it is done, no entry is sent. Exits and stops are."""
 
 
 class FencedOff(Event, frozen=True, kw_only=True):
@@ -396,6 +467,19 @@ class SpecChangePending(Event, frozen=True, kw_only=True):
     detail: str
 
 
+class AgentStarted(Event, frozen=True, kw_only=True):
+    """A process of one agent begins to work: everything that it needs is there."""
+
+    name: ClassVar[str] = "agent_started"
+
+    mode: str
+    exchange: str
+    account: str
+    symbols: tuple[str, ...]
+    state: str
+    revision: str
+
+
 class AgentRestarted(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "agent_restarted"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -406,7 +490,7 @@ class AgentRestarted(Event, frozen=True, kw_only=True):
 
 
 class DependencyAway(Event, frozen=True, kw_only=True):
-    """Something that the agents need does not answer. Neither messages nor time move until it is back."""
+    """Something that an agent needs does not answer: what needs it waits until it is back."""
 
     name: ClassVar[str] = "dependency_away"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -416,6 +500,14 @@ class DependencyAway(Event, frozen=True, kw_only=True):
     """To bring it back, in a row."""
     why: str
     """The error that a caller met."""
+
+
+class DependencyBack(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "dependency_back"
+
+    what: str
+    seconds: float
+    """For which it was away."""
 
 
 class MessageDeadLettered(Event, frozen=True, kw_only=True):

@@ -224,7 +224,10 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes | str) -> AnyMessage:
     """The message in ``data``. Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` for a poison one."""
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def json_schema() -> dict[str, Any]:

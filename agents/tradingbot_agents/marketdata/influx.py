@@ -23,16 +23,19 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
-from influxdb_client import Point
-from influxdb_client.client.flux_csv_parser import FluxCsvParserException, FluxQueryException
-from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
-from influxdb_client.client.write.point import WritePrecision
-from influxdb_client.rest import ApiException
 
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandlesDelivered, CandlesDropped, CandlesSpooled
 from tradingbot_agents.domain.values import TIMEFRAMES
+from tradingbot_agents.marketdata.influx_library import (
+    ApiException,
+    FluxCsvParserException,
+    FluxQueryException,
+    InfluxDBClientAsync,
+    Point,
+    WritePrecision,
+)
 from tradingbot_agents.marketdata.port import CandleStoreRefused, CandleStoreUnavailable
 from tradingbot_agents.marketdata.spool import Spool
 from tradingbot_agents.telemetry import Sink
@@ -90,14 +93,15 @@ class InfluxCandleStore:
         client: InfluxDBClientAsync,
         settings: InfluxSettings,
         *,
-        spool: Spool,
+        spool: Spool | None,
         clock: Clock,
         sink: Sink,
         agent: str,
     ) -> None:
+        """``spool``: ``None`` for one that only reads."""
         self._client = client
         self._settings = settings
-        self._spool = spool
+        self._own_spool = spool
         self._clock = clock
         self._sink = sink
         self._agent = agent
@@ -110,7 +114,15 @@ class InfluxCandleStore:
 
     @classmethod
     def open(
-        cls, url: str, token: str, settings: InfluxSettings, *, spool: Spool, clock: Clock, sink: Sink, agent: str
+        cls,
+        url: str,
+        token: str,
+        settings: InfluxSettings,
+        *,
+        spool: Spool | None,
+        clock: Clock,
+        sink: Sink,
+        agent: str,
     ) -> Self:
         """``agent`` is told as the source of events. Nothing is asked yet: the server may still be away."""
         client = InfluxDBClientAsync(
@@ -120,6 +132,12 @@ class InfluxCandleStore:
             timeout=int(settings.timeout.total_seconds() * 1000),
         )
         return cls(client, settings, spool=spool, clock=clock, sink=sink, agent=agent)
+
+    @property
+    def _spool(self) -> Spool:
+        if self._own_spool is None:
+            raise ValueError("a store without a spool is for reading")
+        return self._own_spool
 
     async def close(self) -> None:
         await self._client.close()

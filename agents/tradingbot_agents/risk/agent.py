@@ -138,7 +138,10 @@ class RiskAgent:
         return valuation if isinstance(valuation, Refused) else self._measured(valuation)
 
     async def _publish(self) -> None:
-        await self._relay.flush()
+        with self._ledger_faults():
+            # One that no intent reaches would never learn that a newer process has taken over.
+            await self._ledger.check_epoch(self._current_epoch)
+            await self._relay.flush()
 
     # --- messages --------------------------------------------------------------------------------------
 

@@ -80,9 +80,12 @@ class PriceSource:
         return found or Refused(Reason.NO_FRESH_PRICE, f"{symbol}: {'; '.join(whys)}")
 
     async def newest(self, symbol: str) -> Price | None:
-        """The newest close that is at hand, however old: for valuing, never to trade at."""
-        stored, _ = await self._stored(symbol)
+        """The newest close that is at hand, however old: for valuing, never to trade at. The store is asked only when
+        it may have a newer one than the bus has brought."""
         seen = self._seen.get(symbol)
+        if seen is not None and self._clock.now() < seen.close_time + TIMEFRAMES[self._timeframe]:
+            return Price(seen.close, seen.close_time, BUS)
+        stored, _ = await self._stored(symbol)
         if seen is not None and (stored is None or seen.open_time > stored.open_time):
             return Price(seen.close, seen.close_time, BUS)
         return None if stored is None else Price(stored.close, stored.close_time, STORE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -63,6 +63,8 @@ class Secret:
     def __init__(self, value: str, file: Path | None = None) -> None:
         self._value = value
         self._file = file
+        self.seen = {value}
+        """Every value that it had: none of them is ever shown."""
 
     def reveal(self) -> str:
         """The value of now. A file that can not be read for a moment, as while it is replaced, changes nothing."""
@@ -72,6 +74,7 @@ class Secret:
             except OSError:
                 return self._value
             self._value = found or self._value
+            self.seen.add(self._value)
         return self._value
 
     def __repr__(self) -> str:
@@ -86,6 +89,15 @@ class Connections(msgspec.Struct, frozen=True):
 
     def get(self, variable: Variable) -> Secret | None:
         return self.values.get(variable)
+
+    def hidden(self) -> set[str]:
+        """Texts that must show nowhere: keys, tokens, and the passwords within addresses."""
+        texts: set[str] = set()
+        for variable, secret in self.values.items():
+            for text in secret.seen:
+                hide = urlsplit(text).password if variable in _SCHEMES else text
+                texts |= {hide, unquote(hide)} if hide else set()
+        return texts
 
 
 def read_connections(agent: str, environment: Mapping[str, str]) -> Connections:
@@ -108,10 +120,22 @@ def read_connections(agent: str, environment: Mapping[str, str]) -> Connections:
 
 def read_database(environment: Mapping[str, str], *, required: bool = False) -> Secret | None:
     """The database that the environment names, if any. Raises ``ConnectionsInvalid``."""
+    return _read_one(Variable.DATABASE_URL, environment, "the address of the database" if required else None)
+
+
+def read_messaging(environment: Mapping[str, str]) -> Secret:
+    """The RabbitMQ that the environment names. Raises ``ConnectionsInvalid``."""
+    secret = _read_one(Variable.MESSAGING_URL, environment, "the address of the bot's RabbitMQ")
+    assert secret is not None, "it is required"
+    return secret
+
+
+def _read_one(variable: Variable, environment: Mapping[str, str], required: str | None) -> Secret | None:
+    """``required``: what to set it to, when it has to be set."""
     problems: list[str] = []
-    secret = _read(Variable.DATABASE_URL, environment, problems)
-    if secret is None and required and not problems:
-        problems.append(f"{Variable.DATABASE_URL.value} is not set: set it to the address of an empty database")
+    secret = _read(variable, environment, problems)
+    if secret is None and required is not None and not problems:
+        problems.append(f"{variable.value} is not set: set it to {required}")
     if problems:
         raise ConnectionsInvalid("\n".join(problems))
     return secret

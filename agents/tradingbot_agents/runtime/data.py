@@ -1,49 +1,23 @@
-"""Finding a data directory, and opening the ledger in it: for a run, or beside one for a command that reads."""
+"""Finding a bot's ledger, and opening it: for a run, or beside one for a command that reads."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tradingbot_agents.domain.values import Mode
+import msgspec
+
 from tradingbot_agents.ledger.datadir import DataDirError, read_identity, try_open
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import check_schema, migrate
 from tradingbot_agents.ledger.port import AccountKey, LedgerUnavailable
 from tradingbot_agents.ledger.postgres import PostgresLedger
-from tradingbot_api import TradingBot
-
-HOME = Path(".tradingbot")
-"""Beside the work, not in the home directory: a bot's data is found where it was started."""
-
-
-def default_data_dir(bot: TradingBot) -> Path:
-    return HOME / bot.metadata.name
-
-
-def account_key(bot: TradingBot) -> AccountKey:
-    return AccountKey(
-        mode=Mode(bot.spec.mode),
-        exchange=bot.spec.exchange.name,
-        endpoint=bot.spec.exchange.endpoint or "",
-        name=bot.spec.account.name,
-    )
-
-
-def identity_of(bot: TradingBot, seed: int, source: str) -> dict[str, str]:
-    """What a data directory belongs to. ``source`` is the fingerprint of the candles."""
-    return {
-        "bot": bot.metadata.name,
-        "mode": bot.spec.mode,
-        "exchange": bot.spec.exchange.name,
-        "endpoint": bot.spec.exchange.endpoint or "",
-        "account": bot.spec.account.name,
-        "quoteCurrency": bot.spec.account.quote_currency,
-        "seed": str(seed),
-        "candles": source,
-    }
+from tradingbot_agents.runtime.connections import read_database
+from tradingbot_agents.runtime.identity import HOME, account_key, account_of
+from tradingbot_api import load_file
 
 
 def find_data_dir(given: Path | None) -> Path:
@@ -99,18 +73,42 @@ async def opened_database(path: Path) -> AsyncIterator[str]:
 async def opened_ledger(path: Path, *, update_schema: bool = False) -> AsyncIterator[PostgresLedger]:
     """The ledger of a data directory, whether its bot runs now or not."""
     identity = identity_at(path)
-    account = AccountKey(
-        mode=Mode(identity["mode"]),
-        exchange=identity["exchange"],
-        endpoint=identity["endpoint"],
-        name=identity["account"],
-    )
     async with opened_database(path) as dsn:
         if update_schema:
             await migrate(dsn)
         await check_schema(dsn)
-        ledger = await PostgresLedger.connect(dsn, account, identity["bot"])
+        ledger = await PostgresLedger.connect(dsn, account_of(identity), identity["bot"])
         try:
             yield ledger
         finally:
             await ledger.close()
+
+
+class OpenedBooks(msgspec.Struct, frozen=True):
+    """An opened ledger, and what it is called."""
+
+    ledger: PostgresLedger
+    bot: str
+    account: AccountKey
+    place: str
+    """The options that name it to a command."""
+
+
+@asynccontextmanager
+async def opened_books(data_dir: Path | None, spec: Path | None) -> AsyncIterator[OpenedBooks]:
+    """What a command means: with a spec the database that the environment names, else a data directory."""
+    if spec is None:
+        path = find_data_dir(data_dir)
+        identity = identity_at(path)
+        async with opened_ledger(path) as ledger:
+            yield OpenedBooks(ledger, identity["bot"], account_of(identity), f"--data-dir {path}")
+        return
+    bot = load_file(spec)
+    database = read_database(os.environ, required=True)
+    assert database is not None, "it is required"
+    await check_schema(database.reveal())
+    ledger = await PostgresLedger.connect(database.reveal(), account_key(bot), bot.metadata.name)
+    try:
+        yield OpenedBooks(ledger, bot.metadata.name, account_key(bot), f"--spec {spec}")
+    finally:
+        await ledger.close()

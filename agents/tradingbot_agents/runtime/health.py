@@ -19,6 +19,10 @@ REQUEST_SECONDS = 5.0
 """For a request to arrive whole; a connection that says nothing is closed."""
 
 
+class NotListening(Exception):
+    """The address for probes and metrics can not be used."""
+
+
 class Page(msgspec.Struct, frozen=True):
     status: int
     body: bytes

@@ -17,7 +17,7 @@ from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.risk.exposure import Closes, TailRisk, tail_risk, value_account
 from tradingbot_agents.runtime import report as reporting
 from tradingbot_agents.runtime.control import StateControl
-from tradingbot_agents.runtime.data import account_key
+from tradingbot_agents.runtime.identity import account_key
 from tradingbot_agents.runtime.view import Snapshot
 from tradingbot_agents.runtime.wiring import opening, risk_settings
 from tradingbot_api import TradingBot

@@ -6,16 +6,16 @@ before the spec and the candles are known to be good.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,19 +23,13 @@ import msgspec
 
 from tradingbot_agents.bus.embedded import EmbeddedBus
 from tradingbot_agents.bus.port import DeadLetter
-from tradingbot_agents.bus.topology import (
-    DATA_COLLECTION,
-    EXECUTION,
-    RISK,
-    STRATEGY,
-    TECHNICAL_ANALYSIS,
-)
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
-from tradingbot_agents.domain.events import CandleGap, Event, MessageDeadLettered, RunEnded, RunStarted
+from tradingbot_agents.domain.events import CandleGap, MessageDeadLettered, RunEnded, RunStarted
+from tradingbot_agents.exchange.candle_files import CandleFileInvalid
 from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
 from tradingbot_agents.exchange.market_rules import load_market_rules
 from tradingbot_agents.exchange.simulated import SimulatedExchange
-from tradingbot_agents.exchange.state import StateStore
+from tradingbot_agents.exchange.state import ExchangeStateError, StateStore
 from tradingbot_agents.ledger.datadir import DataDir, read_identity
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
@@ -43,24 +37,16 @@ from tradingbot_agents.ledger.port import Ledger
 from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.marketdata.memory import MemoryCandleStore
 from tradingbot_agents.runtime import report as reporting
+from tradingbot_agents.runtime.building import Kit, build
 from tradingbot_agents.runtime.control import StateControl
-from tradingbot_agents.runtime.data import account_key, default_data_dir, identity_of
 from tradingbot_agents.runtime.driver import Ending, ReplayDriver, wait_until_set
+from tradingbot_agents.runtime.event_rows import EventRows
+from tradingbot_agents.runtime.identity import account_key, default_data_dir, identity_of
 from tradingbot_agents.runtime.inspection import Inspection
-from tradingbot_agents.runtime.supervisor import Agent, Supervisor
+from tradingbot_agents.runtime.stopping import Stop, asked_by_signals
+from tradingbot_agents.runtime.supervisor import START_ORDER, Agent, Supervisor
 from tradingbot_agents.runtime.view import Dashboard, LiveView
-from tradingbot_agents.runtime.wiring import (
-    bus_queues,
-    check_runnable,
-    data_collection_settings,
-    execution_settings,
-    opening,
-    restarts,
-    risk_settings,
-    simulated_settings,
-    strategy_settings,
-    technical_analysis_settings,
-)
+from tradingbot_agents.runtime.wiring import bus_queues, check_runnable, opening, restarts, simulated_settings
 from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging
 from tradingbot_api import TradingBot, load_file, revision
 
@@ -88,37 +74,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     report: Path | None
 
 
-class Stop:
-    """Asked for by a signal: the first finishes what is in flight, a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-        self.by: signal.Signals | None = None
-
-    def ask(self, by: signal.Signals) -> None:
-        if self.event.is_set():
-            raise KeyboardInterrupt
-        self.by = by
-        self.event.set()
-
-
-class EventRows:
-    """Keeps durable events until they are written to the ledger."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        if event.durable:
-            self._waiting.append(event)
-
-    async def write(self, ledger: Ledger) -> None:
-        if self._waiting:
-            waiting = list(self._waiting)
-            await ledger.record_events(waiting)
-            del self._waiting[: len(waiting)]
-
-
 async def run(options: RunOptions) -> int:
     """Run the bot of a spec until its candles end or it is stopped; returns the exit code."""
     bot = load_file(options.spec)
@@ -135,7 +90,7 @@ async def run(options: RunOptions) -> int:
     stop = Stop()
 
     async with AsyncExitStack() as stack:
-        stack.enter_context(_signals(stop))
+        stack.enter_context(asked_by_signals(stop))
         stack.enter_context(
             DataDir.open(data_dir, now=datetime.now(UTC), identity=identity_of(bot, seed, source.fingerprint))
         )
@@ -247,6 +202,8 @@ class Session:
             sink=sink,
             backoff=restarts(self._bot),
             restore=restore,
+            # The simulated exchange answers nothing more.
+            fatal=(ExchangeStateError, CandleFileInvalid),
             # A stop that is asked for meanwhile does not wait for the end of a pause.
             sleep=lambda seconds: wait_until_set(stop.event, seconds),
         )
@@ -301,71 +258,20 @@ class Session:
     def _factories(
         self, *, timers: VirtualTimers, bus: EmbeddedBus, sink: Sink, control: StateControl
     ) -> Mapping[str, Callable[[], Agent]]:
-        # Each agent's libraries are imported here, by the one function that needs them all.
-        from tradingbot_agents.data_collection.agent import DataCollection
-        from tradingbot_agents.execution.agent import ExecutionAgent
-        from tradingbot_agents.risk.agent import RiskAgent
-        from tradingbot_agents.strategy.agent import StrategyAgent
-        from tradingbot_agents.technical_analysis.agent import TechnicalAnalysisAgent
-
-        name = self._bot.metadata.name
-        symbols = self._bot.spec.symbols
-        store = MemoryCandleStore(capacity=self._bot.spec.history)
-        return {
-            DATA_COLLECTION: lambda: DataCollection(
-                bot=name,
-                settings=data_collection_settings(self._bot),
-                clock=self._clock,
-                timers=timers,
-                bus=bus,
-                sink=sink,
-                feed=self._exchange,
-                store=store,
-            ),
-            TECHNICAL_ANALYSIS: lambda: TechnicalAnalysisAgent(
-                bot=name,
-                settings=technical_analysis_settings(self._bot),
-                clock=self._clock,
-                timers=timers,
-                bus=bus,
-                sink=sink,
-                store=store,
-            ),
-            STRATEGY: lambda: StrategyAgent(
-                bot=name,
-                settings=strategy_settings(self._bot),
-                clock=self._clock,
-                timers=timers,
-                bus=bus,
-                sink=sink,
-                ledger=self._ledger,
-            ),
-            RISK: lambda: RiskAgent(
-                bot=name,
-                settings=risk_settings(self._bot),
-                clock=self._clock,
-                timers=timers,
-                bus=bus,
-                sink=sink,
-                ledger=self._ledger,
-                store=store,
-                rules=self._exchange.rules,
-                state=control,
-            ),
-            EXECUTION: lambda: ExecutionAgent(
-                bot=name,
-                account=str(account_key(self._bot)),
-                symbols=symbols,
-                settings=execution_settings(self._bot),
-                clock=self._clock,
-                timers=timers,
-                bus=bus,
-                sink=sink,
-                ledger=self._ledger,
-                venue=self._exchange,
-                state=control,
-            ),
-        }
+        kit = Kit(
+            bot=self._bot,
+            clock=self._clock,
+            timers=timers,
+            bus=bus,
+            sink=sink,
+            state=control,
+            store=MemoryCandleStore(capacity=self._bot.spec.history),
+            ledger=self._ledger,
+            rules=self._exchange.rules,
+            feed=self._exchange,
+            venue=self._exchange,
+        )
+        return {name: partial(build, name, kit, live=False) for name in START_ORDER}
 
     def _speed(self) -> float | None:
         replay = self._bot.spec.exchange.replay
@@ -494,22 +400,6 @@ def _seed(given: int | None, data_dir: Path) -> int:
         return given
     identity = read_identity(data_dir) if data_dir.is_dir() else None
     return int(identity["seed"]) if identity and "seed" in identity else DEFAULT_SEED
-
-
-@contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    heard = [signal.SIGINT, signal.SIGTERM]
-    # A closed terminal stops the run as well, unless it was started with nohup, which ignores that.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        heard.append(signal.SIGHUP)
-    for each in heard:
-        loop.add_signal_handler(each, stop.ask, each)
-    try:
-        yield
-    finally:
-        for each in heard:
-            loop.remove_signal_handler(each)
 
 
 def _dead_letters_to(sink: Sink, clock: VirtualClock) -> Callable[[DeadLetter], None]:

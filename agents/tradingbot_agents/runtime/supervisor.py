@@ -2,14 +2,17 @@
 
 Consumers start before producers, so that nothing is said before somebody listens; producers stop first. An
 agent that fails is taken apart completely and a new one is built: it recovers from the ledger, so nothing that
-the old one held in memory is needed. While an agent is down, the driver moves neither time nor messages.
+the old one held in memory is needed. While an agent is down, the driver of a replay moves neither time nor messages.
+
+Where parts are outside of the process, one that is away is nobody's failure: an agent that met it is started again
+when it is back, however long that takes, and only what is its own counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -19,19 +22,13 @@ from tradingbot_agents.bus import Bus
 from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
 from tradingbot_agents.clock import Clock, Timers
 from tradingbot_agents.domain.events import AgentRestarted, DependencyAway
-from tradingbot_agents.exchange.candle_files import CandleFileInvalid
-from tradingbot_agents.exchange.state import ExchangeStateError
 from tradingbot_agents.ledger.port import Fenced, LedgerError
-from tradingbot_agents.telemetry import Sink
+from tradingbot_agents.telemetry import Sink, worth_telling
 
 DEPENDENCY = "database"
 
 START_ORDER = (EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS, DATA_COLLECTION)
 """Execution first: it takes up every unfinished order and position before anything new can happen."""
-
-
-FATAL = (Fenced, ExchangeStateError, CandleFileInvalid)
-"""Only another process can go on after one of these."""
 
 
 class Agent(Protocol):
@@ -54,7 +51,8 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def pause(self, attempt: int) -> timedelta:
         """Before restart number ``attempt`` (from 1): doubled each time, up to the longest."""
-        return min(self.first * int(2 ** (attempt - 1)), self.longest)
+        # The exponent is bounded, for an outage may last for days.
+        return min(self.first * int(2 ** min(attempt - 1, 30)), self.longest)
 
 
 class AgentGaveUp(Exception):
@@ -80,11 +78,17 @@ class Supervisor:
         sink: Sink,
         backoff: Backoff,
         restore: Callable[[], Awaitable[None]],
+        order: Sequence[str] = START_ORDER,
+        fatal: tuple[type[Exception], ...] = (),
+        outage: Callable[[BaseException], str | None] = lambda error: None,
+        settle: Callable[[], Awaitable[None]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``restore`` brings back what agents depend on (the embedded database) before a restart."""
-        missing = set(START_ORDER) - set(factories)
+        """``restore`` brings back what agents depend on before a restart, or waits for it. ``order`` is that of the
+        start. After ``fatal`` errors, and after ``Fenced``, only another process can go on. ``outage`` names the part
+        that is away when an error says so. ``settle`` waits for handlers of an agent that has been detached."""
+        missing = set(order) - set(factories)
         if missing:
             raise ValueError(f"no factory for {', '.join(sorted(missing))}")
         self._factories = factories
@@ -94,38 +98,46 @@ class Supervisor:
         self._sink = sink
         self._backoff = backoff
         self._restore = restore
+        self._order = tuple(order)
+        self._fatal: tuple[type[Exception], ...] = (Fenced, *fatal)
+        self._outage = outage
+        self._settle = settle
         self._sleep = sleep
         self._monotonic = monotonic
         self._running: dict[str, Agent] = {}
         self._failures: dict[str, tuple[int, float]] = {}
 
     async def start(self) -> None:
-        for name in START_ORDER:
+        for name in self._order:
             try:
                 await self._start(name)
             except Exception as error:
                 await self.recover(name, error)
 
     async def recover(self, name: str, error: BaseException) -> None:
-        """Replace a failed agent. Raises what no new agent would mend (``Fenced``: another process took over;
-        ``ExchangeStateError``, ``CandleFileInvalid``: the simulated exchange answers nothing more), or
+        """Replace a failed agent. Raises what no new agent would mend (``Fenced``: another process took over), or
         ``AgentGaveUp``."""
         while True:
             await self._take_apart(name)
-            if isinstance(error, FATAL):
+            if isinstance(error, self._fatal):
                 raise error
-            attempt = self._count_failure(name)
-            if attempt > self._backoff.attempts:
+            away = self._outage(error)
+            attempt = self._count_failure(name if away is None else away)
+            if away is not None:
+                if worth_telling(attempt):
+                    self._tell_away(away, attempt, error)
+            elif attempt > self._backoff.attempts:
                 raise AgentGaveUp(f"{name} agent", attempt - 1, error) from error
-            self._sink.emit(
-                AgentRestarted(
-                    at=self._clock.now(),
-                    agent="supervisor",
-                    restarted=name,
-                    attempt=attempt,
-                    error=f"{type(error).__name__}: {error}",
+            else:
+                self._sink.emit(
+                    AgentRestarted(
+                        at=self._clock.now(),
+                        agent="supervisor",
+                        restarted=name,
+                        attempt=attempt,
+                        error=f"{type(error).__name__}: {error}",
+                    )
                 )
-            )
             await self._sleep(self._backoff.pause(attempt).total_seconds())
             try:
                 await self._restore()
@@ -141,21 +153,24 @@ class Supervisor:
         attempt = self._count_failure(DEPENDENCY)
         if attempt > self._backoff.attempts:
             raise AgentGaveUp(DEPENDENCY, attempt - 1, cause) from error
-        self._sink.emit(
-            DependencyAway(
-                at=self._clock.now(),
-                agent="supervisor",
-                what=DEPENDENCY,
-                attempt=attempt,
-                why=f"{type(cause).__name__}: {cause}",
-            )
-        )
+        self._tell_away(DEPENDENCY, attempt, cause)
         await self._sleep(self._backoff.pause(attempt).total_seconds())
         try:
             await self._restore()
         except LedgerError as again:
             if attempt >= self._backoff.attempts:
                 raise AgentGaveUp(DEPENDENCY, attempt - 1, again) from again
+
+    def _tell_away(self, what: str, attempt: int, error: BaseException) -> None:
+        self._sink.emit(
+            DependencyAway(
+                at=self._clock.now(),
+                agent="supervisor",
+                what=what,
+                attempt=attempt,
+                why=f"{type(error).__name__}: {error}",
+            )
+        )
 
     def _count_failure(self, name: str) -> int:
         now = self._monotonic()
@@ -167,7 +182,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Producers first; every agent is given the chance to stop, even when another one fails to."""
         errors: list[Exception] = []
-        for name in reversed(START_ORDER):
+        for name in reversed(self._order):
             try:
                 await self._take_apart(name)
             except Exception as error:
@@ -183,6 +198,8 @@ class Supervisor:
     async def _take_apart(self, name: str) -> None:
         await self._bus.detach(name)
         self._timers.cancel_all(name)
+        if self._settle is not None:
+            await self._settle()
         agent = self._running.pop(name, None)
         if agent is not None:
             await agent.stop()

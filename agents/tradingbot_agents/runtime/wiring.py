@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -21,14 +21,13 @@ from tradingbot_agents.data_collection.settings import Settings as DataCollectio
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, SymbolRules
 from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, split_symbol
 from tradingbot_agents.exchange.port import Capabilities
-from tradingbot_agents.exchange.simulated import SimulatedSettings
 from tradingbot_agents.execution.settings import LookUpSettings, TrailingSettings
 from tradingbot_agents.execution.settings import Settings as ExecutionSettings
-from tradingbot_agents.ledger.port import Adoption
+from tradingbot_agents.ledger.port import Adoption, Retention
 from tradingbot_agents.marketdata.plan import TimeSeriesPlan
 from tradingbot_agents.risk import settings as risk
 from tradingbot_agents.risk.proposal import levels_at
-from tradingbot_agents.runtime.data import account_key
+from tradingbot_agents.runtime.identity import account_key
 from tradingbot_agents.runtime.supervisor import Backoff
 from tradingbot_agents.strategy import settings as strategy
 from tradingbot_agents.strategy.plugin import PluginError, load
@@ -37,6 +36,13 @@ from tradingbot_api import Plugin, TradingBot
 from tradingbot_api.defaults import INDICATOR_PARAMETERS
 from tradingbot_api.risk import Protection
 
+if TYPE_CHECKING:
+    # They cost megabytes that not every agent needs.
+    from tradingbot_agents.bus.rabbitmq import RabbitSettings
+    from tradingbot_agents.exchange.ccxt_exchange import CcxtSettings
+    from tradingbot_agents.exchange.simulated import SimulatedSettings
+    from tradingbot_agents.marketdata.influx import InfluxSettings
+
 T = TypeVar("T")
 
 
@@ -44,14 +50,33 @@ class NotRunnable(Exception):
     """The spec is valid, and this version can not run it here."""
 
 
+def check_deployable(bot: TradingBot) -> None:
+    """Whether agents in processes of their own can run it. Raises ``NotRunnable`` with what to change."""
+    spec = bot.spec
+    if spec.exchange.name == "simulated":
+        raise NotRunnable(
+            "spec.exchange.name: the simulated exchange lives in one process: use 'tradingbot run', or name another"
+        )
+    if spec.mode == "paper":
+        raise NotRunnable(
+            "spec.mode: paper on a real exchange's candles is not there yet: use testnet, or 'tradingbot run' with "
+            "the simulated exchange"
+        )
+    _check_plugin(bot)
+
+
 def check_runnable(bot: TradingBot) -> None:
     """Raises ``NotRunnable`` with what to change, before anything is opened."""
     exchange = bot.spec.exchange
     if exchange.name != "simulated":
         raise NotRunnable(
-            f"spec.exchange.name: {exchange.name!r} is valid, and this version runs only on the simulated exchange: "
-            "use name: simulated with a replay of candles"
+            f"spec.exchange.name: {exchange.name!r} needs parts of its own: start each agent with 'tradingbot agent',"
+            " or use name: simulated with a replay of candles"
         )
+    _check_plugin(bot)
+
+
+def _check_plugin(bot: TradingBot) -> None:
     if bot.spec.strategy.plugin is not None:
         try:
             load(plugin_settings(bot.spec.strategy.plugin))
@@ -80,6 +105,8 @@ def restarts(bot: TradingBot) -> Backoff:
 
 
 def simulated_settings(bot: TradingBot) -> SimulatedSettings:
+    from tradingbot_agents.exchange.simulated import SimulatedSettings
+
     spec = bot.spec
     simulated = spec.exchange.simulated
     assert simulated is not None, "a valid paper spec has them"
@@ -303,6 +330,7 @@ def execution_settings(bot: TradingBot) -> ExecutionSettings:
         watch_interval=None,
         sweep_interval=None,
         inspect_interval=None,
+        reconcile_interval=None,
         rules_interval=None,
         reappear_window=execution.reappear_window,
         stops_on_exchange=execution.stops_on_exchange,
@@ -327,7 +355,22 @@ def live_execution_settings(bot: TradingBot) -> ExecutionSettings:
         watch_interval=execution.exit_watch_interval,
         sweep_interval=execution.sweep_interval,
         inspect_interval=execution.inspect_interval,
+        # A paper account is nobody else's.
+        reconcile_interval=None if bot.spec.mode == "paper" else execution.reconcile_interval,
         rules_interval=bot.spec.exchange.rules_interval,
+    )
+
+
+def retention(bot: TradingBot) -> Retention:
+    """What ``prune`` keeps. A protection sees every point of the equity as far as it looks back, in any case."""
+
+    history = bot.spec.database.history
+    looks_back = [protection.lookback for protection in bot.spec.risk.protections if protection.lookback is not None]
+    return Retention(
+        events=history.events,
+        severe_events=history.severe_events,
+        refusals=history.refusals,
+        equity=max(history.equity, *looks_back, timedelta(days=1)),
     )
 
 
@@ -340,4 +383,45 @@ def time_series_plan(bot: TradingBot) -> TimeSeriesPlan:
         hourly_retention=series.hourly_retention,
         timeframe=bot.spec.timeframe,
         late=series.hourly_lateness,
+    )
+
+
+def messaging_settings(bot: TradingBot, agent: str) -> RabbitSettings:
+    from tradingbot_agents.bus.rabbitmq import Pauses, RabbitSettings
+
+    messaging = bot.spec.messaging
+    return RabbitSettings(
+        bot=bot.metadata.name,
+        agent=agent,
+        connect_limit=messaging.connect_timeout,
+        publish_limit=messaging.publish_timeout,
+        reconnect=Pauses(messaging.reconnect_delay, messaging.reconnect_delay_maximum),
+        retry=Pauses(messaging.reconnect_delay, messaging.reconnect_delay_maximum),
+    )
+
+
+def time_series_settings(bot: TradingBot) -> InfluxSettings:
+    from tradingbot_agents.marketdata.influx import InfluxSettings
+
+    series = bot.spec.time_series
+    return InfluxSettings(
+        organization=series.organization,
+        bucket=series.bucket,
+        timeout=series.request_timeout,
+        retry_after=series.retry_delay,
+        look_back=series.retention,
+    )
+
+
+def exchange_settings(bot: TradingBot) -> CcxtSettings:
+    from tradingbot_agents.exchange.ccxt_exchange import CcxtSettings
+
+    exchange = bot.spec.exchange
+    return CcxtSettings(
+        exchange=exchange.name,
+        symbols=bot.spec.symbols,
+        endpoint=exchange.endpoint,
+        testnet=bot.spec.mode == "testnet",
+        request_timeout=exchange.request_timeout,
+        receive_window=exchange.receive_window,
     )

@@ -4,7 +4,6 @@
 one's own in the fusion's place; ``agent`` feeds them.
 """
 
-from tradingbot_agents.strategy.agent import StrategyAgent
 from tradingbot_agents.strategy.plugin import PluginError, Strategy
 from tradingbot_agents.strategy.settings import (
     BayesianSettings,
@@ -27,7 +26,6 @@ __all__ = [
     "PluginError",
     "PluginSettings",
     "Strategy",
-    "StrategyAgent",
     "StrategySettings",
     "TimeDecaySettings",
     "View",

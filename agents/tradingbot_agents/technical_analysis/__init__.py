@@ -2,8 +2,3 @@
 
 ``window`` and ``indicators`` are pure functions of the last N candles; ``agent`` feeds them.
 """
-
-from tradingbot_agents.technical_analysis.agent import TechnicalAnalysisAgent
-from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
-
-__all__ = ["IndicatorSettings", "TechnicalAnalysisAgent", "TechnicalAnalysisSettings"]

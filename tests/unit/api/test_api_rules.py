@@ -399,6 +399,13 @@ BROKEN: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "is given together with external",
     ),
     (
+        "refusals_outlive_their_intents",
+        PAPER,
+        {"database.history.refusals": "23h"},
+        "database.history.refusals",
+        "a refused intent could come again and be decided anew",
+    ),
+    (
         "notification_names_are_unique",
         PAPER,
         {"notifications": [{"name": "me", "format": "json", "urlSecretRef": SECRET}] * 2},

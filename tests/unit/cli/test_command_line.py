@@ -155,7 +155,7 @@ def test_every_command_and_option_is_in_the_document(name: str) -> None:
 
 def test_the_document_names_no_command_or_option_that_is_not_there() -> None:
     table_of_commands = DOCUMENT.partition("## run")[0]
-    assert set(re.findall(r"^\| `([a-z]+)[ `]", table_of_commands, re.MULTILINE)) == set(commands())
+    assert set(re.findall(r"^\| `([a-z-]+)[ `]", table_of_commands, re.MULTILINE)) == set(commands())
     options = {option for parser in commands().values() for each in parser._actions for option in each.option_strings}
     assert set(re.findall(r"`(--[a-z-]+)", DOCUMENT)) - options <= {"--version", "--help"}
 
@@ -297,16 +297,20 @@ def test_reading_commands_pass_on_what_they_are_asked(monkeypatch: pytest.Monkey
         "fills --output json",
         "hold Paused --reason because",
         "release --data-dir d",
+        "orders --spec bot.yaml",
+        "hold Paused --reason because --spec bot.yaml",
         "migrate",
     ):
         assert main(line.split()) == exit_codes.OK
     readers = reading.READERS
     assert calls == [
-        ("read", readers["status"], Path("d"), "text", None),
-        ("read", readers["positions"], None, "csv", None),
-        ("read", readers["orders"], None, "text", 5),
-        ("read", readers["fills"], None, "json", None),
-        ("place", None, "Paused", "because"),
-        ("release", Path("d")),
+        ("read", readers["status"], Path("d"), None, "text", None),
+        ("read", readers["positions"], None, None, "csv", None),
+        ("read", readers["orders"], None, None, "text", 5),
+        ("read", readers["fills"], None, None, "json", None),
+        ("place", None, None, "Paused", "because"),
+        ("release", Path("d"), None),
+        ("read", readers["orders"], None, Path("bot.yaml"), "text", None),
+        ("place", None, Path("bot.yaml"), "Paused", "because"),
         ("migrate", None),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tradingbot_agents.cli import exit_codes, holds, migrating, reading
+from tradingbot_agents.cli import exit_codes, migrating
 from tradingbot_agents.cli.main import main
 from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.fills import Fee, Fill
@@ -25,6 +25,7 @@ from tradingbot_agents.domain.values import BotState, Leg, OrderType, Side, Time
 from tradingbot_agents.ledger.datadir import DataDir
 from tradingbot_agents.ledger.migrate import required_version
 from tradingbot_agents.ledger.port import Balance, EquityPoint, Hold, Invariant
+from tradingbot_agents.runtime import data as data_dirs
 
 AT = datetime(2024, 3, 21, 22, 15, 0, 300000, tzinfo=UTC)
 IDENTITY = {"bot": "majors", "mode": "paper", "exchange": "simulated", "endpoint": "", "account": "main"}
@@ -137,7 +138,7 @@ def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     async def opened(path: Path, *, update_schema: bool = False) -> AsyncIterator[Books]:
         yield books
 
-    for module in (reading, holds, migrating):
+    for module in (data_dirs, migrating):
         monkeypatch.setattr(module, "opened_ledger", opened)
     return books
 

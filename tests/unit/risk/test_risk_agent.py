@@ -16,6 +16,7 @@ from support.queues import BOT_QUEUES
 from support.risk import RULES, SETTINGS, a_point, a_trade, a_wish, protecting, sizing, with_settings
 from tradingbot_agents.bus import EmbeddedBus, HandlerFailed
 from tradingbot_agents.clock import VirtualClock, VirtualTimers
+from tradingbot_agents.clock.virtual import TimerFailed
 from tradingbot_agents.domain.events import (
     ExposureMeasured,
     ProtectionTriggered,
@@ -565,6 +566,17 @@ class TestFaults:
         await bench.run(CLOSED + 31 * SECOND)
         assert len(bench.orders) == 1
         assert bench.ledger.outbox == {}
+
+    async def test_one_that_no_intent_reaches_learns_that_it_is_fenced_off(self) -> None:
+        bench = await Bench(account(), with_settings(outbox_interval=30 * SECOND)).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+        bench.ledger.outbox = {7: msgspec.structs.replace(bench.orders.pop(), id="order.exit")}
+        bench.ledger.epoch += 1
+        with pytest.raises(TimerFailed) as failed:
+            await bench.run(CLOSED + 31 * SECOND)
+        assert isinstance(failed.value.__cause__, Fenced)
+        assert len(bench.sink.named("fenced_off")) == 1
+        assert bench.orders == []
 
 
 class TestEquity:

@@ -12,14 +12,8 @@ from support.specs import PAPER, bot_of
 from tradingbot_agents.domain.values import Mode
 from tradingbot_agents.ledger.datadir import DataDir, DataDirError
 from tradingbot_agents.ledger.port import AccountKey
-from tradingbot_agents.runtime.data import (
-    account_key,
-    default_data_dir,
-    find_data_dir,
-    identity_at,
-    identity_of,
-    opened_ledger,
-)
+from tradingbot_agents.runtime.data import find_data_dir, identity_at, opened_ledger
+from tradingbot_agents.runtime.identity import account_key, default_data_dir, identity_of
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 BOT = bot_of(PAPER)

@@ -34,6 +34,7 @@ class House:
         self.real_time = 0.0
         self.failing_starts: dict[str, int] = {}
         self.failing_stops: set[str] = set()
+        self.outage: Callable[[BaseException], str | None] = lambda error: None
         self.supervisor = Supervisor(
             {name: self._factory(name) for name in AGENTS},
             bus=self.bus,
@@ -42,12 +43,18 @@ class House:
             sink=self.sink,
             backoff=BACKOFF,
             restore=self._restore,
+            fatal=(ExchangeStateError, CandleFileInvalid),
+            outage=lambda error: self.outage(error),
+            settle=self._settle,
             sleep=self._sleep,
             monotonic=lambda: self.real_time,
         )
 
     def _factory(self, name: str) -> Callable[[], Agent]:
         return lambda: Agent(name, self)
+
+    async def _settle(self) -> None:
+        self.log.append("settle")
 
     async def _restore(self) -> None:
         self.log.append("restore")
@@ -94,7 +101,7 @@ async def test_a_failed_agent_is_taken_apart_and_built_anew_after_a_pause_loudly
     await house.supervisor.start()
     house.log.clear()
     await house.supervisor.recover(STRATEGY, ValueError("a bug"))
-    assert house.log == ["stop strategy", "restore", "start strategy"]
+    assert house.log == ["settle", "stop strategy", "restore", "start strategy"]
     assert house.pauses == [1.0]
     (event,) = house.sink.named("agent_restarted")
     assert "ValueError: a bug" in str(event.fields())
@@ -188,3 +195,44 @@ async def test_what_is_away_without_a_cause_speaks_for_itself() -> None:
     await house.supervisor.bring_back(DependencyUnavailable("the ledger does not answer"))
     (event,) = house.sink.named("dependency_away")
     assert event.fields()["why"] == "DependencyUnavailable: the ledger does not answer"
+
+
+async def test_a_part_that_is_away_is_nobody_s_failure_and_is_waited_for_without_a_limit() -> None:
+    house = House()
+    house.outage = lambda error: "database" if isinstance(error, ConnectionError) else None
+    await house.supervisor.start()
+    for _ in range(40):
+        await house.supervisor.recover(RISK, ConnectionError("no answer"))
+    assert house.sink.named("agent_restarted") == []
+    told = house.sink.named("dependency_away")
+    assert [event.fields()["attempt"] for event in told] == [1, 2, 4, 8, 16, 32], "and not forty times"
+    assert {event.fields()["what"] for event in told} == {"database"}
+    assert max(house.pauses) == BACKOFF.longest.total_seconds()
+    # What is its own counts from one.
+    await house.supervisor.recover(RISK, ValueError("a bug"))
+    assert [event.fields()["attempt"] for event in house.sink.named("agent_restarted")] == [1]
+
+
+async def test_an_agent_is_built_anew_only_when_the_old_one_s_handlers_have_ended() -> None:
+    house = House()
+    await house.supervisor.start()
+    house.log.clear()
+    await house.supervisor.recover(RISK, ValueError("a bug"))
+    assert house.log == ["settle", "stop risk", "restore", "start risk"]
+
+
+async def test_one_agent_alone_can_be_supervised() -> None:
+    house = House()
+    alone = Supervisor(
+        {RISK: lambda: Agent(RISK, house)},
+        order=(RISK,),
+        bus=house.bus,
+        timers=house.timers,
+        clock=house.clock,
+        sink=house.sink,
+        backoff=BACKOFF,
+        restore=house._restore,
+    )
+    await alone.start()
+    await alone.stop()
+    assert house.log == ["start risk", "stop risk"]

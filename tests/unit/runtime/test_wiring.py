@@ -13,22 +13,28 @@ import pytest
 from support.specs import LIVE, PAPER, bot_of, changed
 from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode, SymbolRules
 from tradingbot_agents.ledger.port import Adoption
-from tradingbot_agents.runtime.data import account_key, identity_of
+from tradingbot_agents.runtime.identity import account_key, identity_of
 from tradingbot_agents.runtime.wiring import (
     NotRunnable,
     bus_queues,
+    check_deployable,
     check_runnable,
     data_collection_settings,
+    exchange_settings,
     execution_settings,
     live_data_collection_settings,
     live_execution_settings,
     live_risk_settings,
+    messaging_settings,
     opening,
     restarts,
+    retention,
     risk_settings,
     simulated_settings,
     strategy_settings,
     technical_analysis_settings,
+    time_series_plan,
+    time_series_settings,
 )
 from tradingbot_api import TradingBot, load_text
 from tradingbot_api.building import fields_of, is_struct, take_apart
@@ -233,6 +239,34 @@ LIVE_CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("execution.inspectInterval", "3m", {"execution.inspect_interval": seconds(180)}),
     ("execution.sweepInterval", "8s", {"execution.sweep_interval": seconds(8)}),
     ("runtime.outboxInterval", "3s", {"risk.outbox_interval": seconds(3)}),
+    ("messaging.connectTimeout", "3s", {"messaging.connect_limit": seconds(3)}),
+    ("messaging.publishTimeout", "4s", {"messaging.publish_limit": seconds(4)}),
+    (
+        "messaging.reconnectDelay",
+        "1s",
+        {"messaging.reconnect.first": seconds(1), "messaging.retry.first": seconds(1)},
+    ),
+    (
+        "messaging.reconnectDelayMaximum",
+        "9s",
+        {"messaging.reconnect.longest": seconds(9), "messaging.retry.longest": seconds(9)},
+    ),
+    ("exchange.requestTimeout", "4s", {"exchange.request_timeout": seconds(4)}),
+    ("timeSeries.organization", "mine", {"time_series.organization": "mine", "plan.organization": "mine"}),
+    ("timeSeries.bucket", "prices", {"time_series.bucket": "prices", "plan.bucket": "prices"}),
+    (
+        "timeSeries.retention",
+        "90d",
+        {"time_series.look_back": timedelta(days=90), "plan.retention": timedelta(days=90)},
+    ),
+    ("timeSeries.hourlyRetention", "800d", {"plan.hourly_retention": timedelta(days=800)}),
+    ("timeSeries.hourlyLateness", "5h", {"plan.late": timedelta(hours=5)}),
+    ("timeSeries.requestTimeout", "2s", {"time_series.timeout": seconds(2)}),
+    ("timeSeries.retryDelay", "7s", {"time_series.retry_after": seconds(7)}),
+    ("database.history.events", "9d", {"retention.events": timedelta(days=9)}),
+    ("database.history.severeEvents", "9d", {"retention.severe_events": timedelta(days=9)}),
+    ("database.history.refusals", "9d", {"retention.refusals": timedelta(days=9)}),
+    ("database.history.equity", "9d", {"retention.equity": timedelta(days=9)}),
 ]
 
 
@@ -242,6 +276,11 @@ def live_settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "data_collection": live_data_collection_settings(bot),
         "risk": live_risk_settings(bot),
         "execution": live_execution_settings(bot),
+        "messaging": messaging_settings(bot, "risk"),
+        "time_series": time_series_settings(bot),
+        "plan": time_series_plan(bot),
+        "exchange": exchange_settings(bot),
+        "retention": retention(bot),
     }
     return dict(_flat("", msgspec.to_builtins(rooms, builtin_types=(Decimal, timedelta))))
 
@@ -296,17 +335,23 @@ READ_BY_THE_RUN = {
     "runtime.logLevel",
 }
 
+# What a process of one agent reads itself.
+READ_BY_THE_PROCESS = {
+    "runtime.stopLimit",
+    "runtime.stuckAfter",
+    "timeSeries.spoolLength",
+    "database.statementTimeout",
+}
+
 # A replay in lockstep has no use for them: its bars are there when they close, every candle is a look at the stops,
 # no message can be lost while the process lives, and its exchange answers at once.
 NOT_IN_A_REPLAY = {
     "exchange.endpoint",
     "exchange.feed",
-    "exchange.requestTimeout",
     "exchange.credentialsSecretRef.name",
     "data.streamSilentAfter",
     "execution.entryTimeInForce",
     "execution.reconcileInterval",
-    "runtime.stopLimit",
 }
 
 # What a cluster is told, and what the audit does. ``run`` on a laptop has its own embedded parts.
@@ -316,8 +361,10 @@ OF_A_CLUSTER = (
     "deletionPolicy",
     "messaging.managed",
     "messaging.external",
-    "timeSeries.",
-    "database.",
+    "timeSeries.managed",
+    "timeSeries.external",
+    "database.managed",
+    "database.external",
     "realityCheck.",
     "notifications",
     "image",
@@ -342,7 +389,7 @@ def test_every_field_of_the_spec_is_wired_or_is_said_not_to_be() -> None:
     tested = {"".join(ch for ch in path if not ch.isdigit()) for path, _, _ in [*CASES, *LIVE_CASES]}
     tested.add("account.paperBalances")
     tested.add("risk.protections[].name")
-    known = tested | INDICATOR_PARAMETERS | READ_BY_THE_RUN | NOT_IN_A_REPLAY
+    known = tested | INDICATOR_PARAMETERS | READ_BY_THE_RUN | READ_BY_THE_PROCESS | NOT_IN_A_REPLAY
     every = {leaf for leaf in leaves(Spec) if not leaf.startswith(OF_A_CLUSTER)}
     assert every - known == set(), "these fields of the spec reach nothing"
     assert known - every - {"account.paperBalances.USDT"} == set(), "these are no fields of the spec any more"
@@ -396,6 +443,12 @@ def test_only_the_simulated_exchange_can_be_run_and_the_refusal_says_what_to_wri
     check_runnable(bot_of(PAPER))
     with pytest.raises(NotRunnable, match=r"spec\.exchange\.name: 'binance'.*use name: simulated"):
         check_runnable(bot_of(LIVE))
+
+
+def test_agents_in_processes_of_their_own_need_a_real_exchange_and_the_refusal_says_so() -> None:
+    check_deployable(bot_of(LIVE))
+    with pytest.raises(NotRunnable, match=r"spec\.exchange\.name: .*tradingbot run"):
+        check_deployable(bot_of(PAPER))
 
 
 def with_plugin(path: str, **parameters: str) -> TradingBot:
@@ -463,3 +516,11 @@ def test_holdings_at_start_become_positions_at_the_opening_price() -> None:
 def test_a_holding_without_an_opening_price_is_not_adopted() -> None:
     bot = bot_of(PAPER, symbols=SYMBOLS, account__holdingsAtStart="adopt")
     assert opening(bot, HOLDINGS, {"BTC/USDT": None}, RULES)[1] == []
+
+
+def test_a_real_account_is_compared_with_the_exchange_and_a_paper_one_is_nobody_elses() -> None:
+    real = bot_of(LIVE, execution__reconcileInterval="7m")
+    assert live_execution_settings(real).reconcile_interval == timedelta(minutes=7)
+    paper = bot_of(PAPER, execution__reconcileInterval="7m")
+    assert live_execution_settings(paper).reconcile_interval is None
+    assert execution_settings(real).reconcile_interval is None

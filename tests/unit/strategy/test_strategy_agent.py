@@ -26,7 +26,8 @@ from tradingbot_agents.domain.messages import (
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg, Side
 from tradingbot_agents.ledger.port import Ledger, LedgerUnavailable, Performance, Trade
-from tradingbot_agents.strategy import PluginError, PluginSettings, StrategyAgent, StrategySettings
+from tradingbot_agents.strategy import PluginError, PluginSettings, StrategySettings
+from tradingbot_agents.strategy.agent import StrategyAgent
 from tradingbot_agents.telemetry import MemorySink
 
 

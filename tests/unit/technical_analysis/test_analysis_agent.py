@@ -15,8 +15,9 @@ from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.messages import Message, RecentSignals, RecentSignalsRequest, SignalRaised
 from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable, MemoryCandleStore
-from tradingbot_agents.technical_analysis import TechnicalAnalysisAgent, TechnicalAnalysisSettings
+from tradingbot_agents.technical_analysis.agent import TechnicalAnalysisAgent
 from tradingbot_agents.technical_analysis.indicators import bind, read_all
+from tradingbot_agents.technical_analysis.settings import TechnicalAnalysisSettings
 from tradingbot_agents.technical_analysis.window import RollingWindow
 from tradingbot_agents.telemetry import MemorySink
 

@@ -1,0 +1,474 @@
+"""What is outside of an agent's process: opened when it is there, looked at while it runs, closed at the end.
+
+A part that is away is waited for, with growing pauses, and told; it never ends the process. What no waiting mends
+(a wrong password is not among it: somebody mends that without us) is raised as what it is.
+
+Each part imports its own library: no process pays for one that it does not use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tradingbot_agents.bus import HandlerFailed
+from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK
+from tradingbot_agents.clock import Clock
+from tradingbot_agents.clock.system import Turns
+from tradingbot_agents.domain.symbol_rules import SymbolRules
+from tradingbot_agents.exchange.port import ExchangeError, MarketFeed, TradingVenue
+from tradingbot_agents.ledger.port import Hold, LedgerUnavailable
+from tradingbot_agents.runtime import wiring
+from tradingbot_agents.runtime.connections import NEEDS, Connections, Secret, Variable
+from tradingbot_agents.runtime.identity import account_key
+from tradingbot_agents.telemetry import Sink, get_logger
+from tradingbot_api import TradingBot
+
+if TYPE_CHECKING:
+    from tradingbot_agents.bus.rabbitmq import RabbitBus
+    from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange, ExchangeKeys
+    from tradingbot_agents.ledger.postgres import PostgresLedger
+    from tradingbot_agents.marketdata.influx import InfluxCandleStore
+
+DATABASE = "database"
+MESSAGING = "messaging"
+TIME_SERIES = "time-series"
+EXCHANGE = "exchange"
+ACCOUNT = "account"
+MARKET_RULES = "market-rules"
+
+
+NOT_CONNECTED = "RabbitMQ is not connected: see that it runs, and its address"
+
+
+class PartUnavailable(Exception):
+    """It can not be used yet. The text says why, and what to do when it stays so."""
+
+
+class Part:
+    """One of them. The base does nothing: a part says only what it has to."""
+
+    name: str
+    required = True
+    """Whether an agent can not start, or be started again, without it."""
+    tells_itself = False
+    """Whether it emits ``dependency_away`` by itself."""
+
+    async def open(self) -> None:
+        """Raises ``PartUnavailable``; then it is called again."""
+
+    async def probe(self) -> str | None:
+        """Why it can not be used now, or ``None``. Asked about once a second, and only when it is open."""
+        return None
+
+    async def tend(self) -> None:
+        """What is to be done now and then. Must not raise for a part that is away."""
+
+    async def close(self) -> None:
+        """Safe to call for one that was never opened."""
+
+
+class MessagingPart(Part):
+    name = MESSAGING
+    tells_itself = True
+
+    def __init__(
+        self,
+        bot: TradingBot,
+        agent: str,
+        url: Secret,
+        *,
+        clock: Clock,
+        turns: Turns,
+        sink: Sink,
+        on_failure: Callable[[HandlerFailed], None],
+    ) -> None:
+        from tradingbot_agents.bus.rabbitmq import RabbitBus
+
+        self.bus: RabbitBus = RabbitBus(
+            url.reveal,
+            wiring.bus_queues(bot),
+            wiring.messaging_settings(bot, agent),
+            clock=clock,
+            turns=turns,
+            sink=sink,
+            on_failure=on_failure,
+        )
+        self._patience = bot.spec.runtime.ledger_retry_delay.total_seconds()
+        self._started = False
+
+    async def open(self) -> None:
+        if not self._started:
+            self.bus.start()
+            self._started = True
+        try:
+            async with asyncio.timeout(self._patience):
+                await self.bus.until_connected()
+        except TimeoutError:
+            raise PartUnavailable(NOT_CONNECTED) from None
+
+    async def probe(self) -> str | None:
+        return None if self.bus.connected else NOT_CONNECTED
+
+    async def close(self) -> None:
+        if self._started:
+            await self.bus.close()
+
+
+class DatabasePart(Part):
+    """The ledger. ``ledger`` is there once it is open."""
+
+    name = DATABASE
+
+    def __init__(self, bot: TradingBot, url: Secret) -> None:
+        self._bot = bot
+        self._url = url
+        self.ledger: PostgresLedger | None = None
+
+    async def open(self) -> None:
+        """Raises ``SchemaUnknown`` for the data of a newer release, too."""
+        from tradingbot_agents.ledger.migrate import SchemaOutdated, check_schema
+        from tradingbot_agents.ledger.postgres import PostgresLedger
+
+        try:
+            await check_schema(self._url.reveal())
+            self.ledger = await PostgresLedger.connect(
+                self._url.reveal,
+                account_key(self._bot),
+                self._bot.metadata.name,
+                command_timeout=self._bot.spec.database.statement_timeout.total_seconds(),
+            )
+        except (LedgerUnavailable, SchemaOutdated) as error:
+            raise PartUnavailable(str(error)) from error
+
+    async def probe(self) -> str | None:
+        assert self.ledger is not None, "only what is open is asked"
+        try:
+            await self.ledger.hold()
+        except LedgerUnavailable as error:
+            return str(error)
+        return None
+
+    async def close(self) -> None:
+        if self.ledger is not None:
+            await self.ledger.close()
+
+
+class NoHolds:
+    """For agents that see no ledger: nothing that they do depends on a hold."""
+
+    async def hold(self) -> Hold | None:
+        return None
+
+
+class TimeSeriesPart(Part):
+    """The candle store. Agents do without, or wait, by themselves while it is away."""
+
+    name = TIME_SERIES
+    required = False
+
+    def __init__(
+        self, bot: TradingBot, agent: str, url: Secret, token: Secret, spool: Path | None, *, clock: Clock, sink: Sink
+    ) -> None:
+        """``spool``: the folder of an agent that writes."""
+        self._bot = bot
+        self._agent = agent
+        self._url = url
+        self._token = token
+        self._spool = spool
+        self._clock = clock
+        self._sink = sink
+        self._drain_at: datetime | None = None
+        self.store: InfluxCandleStore | None = None
+
+    async def open(self) -> None:
+        from tradingbot_agents.marketdata.influx import InfluxCandleStore
+        from tradingbot_agents.marketdata.spool import Spool
+
+        series = self._bot.spec.time_series
+        self.store = InfluxCandleStore.open(
+            self._url.reveal(),
+            self._token.reveal(),
+            wiring.time_series_settings(self._bot),
+            spool=None if self._spool is None else Spool(self._spool, series.spool_length),
+            clock=self._clock,
+            sink=self._sink,
+            agent=self._agent,
+        )
+
+    async def probe(self) -> str | None:
+        assert self.store is not None, "only what is open is asked"
+        return await self.store.problem()
+
+    async def tend(self) -> None:
+        now = self._clock.now()
+        if self._spool is None or (self._drain_at is not None and now < self._drain_at):
+            return
+        assert self.store is not None, "only what is open is tended"
+        self._drain_at = now + self._bot.spec.time_series.retry_delay
+        await self.store.drain()
+
+    async def close(self) -> None:
+        if self.store is not None:
+            await self.store.close()
+
+
+class FeedPart(Part):
+    """The exchange's market data, which needs no key."""
+
+    name = EXCHANGE
+
+    def __init__(self, bot: TradingBot, clock: Clock) -> None:
+        self._bot = bot
+        self._clock = clock
+        self._asked_at: datetime | None = None
+        self._problem: str | None = None
+        self.exchange: CcxtExchange | None = None
+
+    async def open(self) -> None:
+        """Raises ``UnknownExchange``, too."""
+        from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange
+
+        if self.exchange is None:
+            self.exchange = CcxtExchange(
+                settings=wiring.exchange_settings(self._bot), clock=self._clock, keys=self._keys()
+            )
+        try:
+            await self.exchange.market_rules(self._bot.spec.symbols)
+        except ExchangeError as error:
+            raise PartUnavailable(f"{self._bot.spec.exchange.name}: {error}") from error
+
+    def _keys(self) -> ExchangeKeys | None:
+        return None
+
+    async def _ask(self, exchange: CcxtExchange) -> None:
+        """A small request, which tells whether the exchange answers."""
+        await exchange.ticker(self._bot.spec.symbols[0])
+
+    async def probe(self) -> str | None:
+        """Asked of the exchange once in ``exchange.pollInterval``, and more often while it is away."""
+        assert self.exchange is not None, "only what is open is asked"
+        now = self._clock.now()
+        spec = self._bot.spec
+        pause = spec.exchange.poll_interval if self._problem is None else 2 * spec.runtime.ledger_retry_delay
+        if self._asked_at is None or now >= self._asked_at + pause:
+            self._asked_at = now
+            try:
+                await self._ask(self.exchange)
+            except ExchangeError as error:
+                self._problem = f"{spec.exchange.name}: {error}"
+            else:
+                self._problem = None
+        return self._problem
+
+    async def close(self) -> None:
+        if self.exchange is not None:
+            await self.exchange.close()
+
+
+class VenuePart(FeedPart):
+    """The exchange as execution trades on it, with the key that is in the Secret now."""
+
+    def __init__(self, bot: TradingBot, connections: Connections, clock: Clock) -> None:
+        super().__init__(bot, clock)
+        self._connections = connections
+        self._used: ExchangeKeys | None = None
+
+    def _keys(self) -> ExchangeKeys | None:
+        from tradingbot_agents.exchange.ccxt_exchange import ExchangeKeys
+
+        password = self._connections.get(Variable.EXCHANGE_PASSWORD)
+        self._used = ExchangeKeys(
+            self._connections[Variable.EXCHANGE_API_KEY].reveal(),
+            self._connections[Variable.EXCHANGE_SECRET].reveal(),
+            None if password is None else password.reveal(),
+        )
+        return self._used
+
+    async def _ask(self, exchange: CcxtExchange) -> None:
+        # It needs the key: one that was revoked is found before an order needs it.
+        await exchange.balances()
+
+    async def tend(self) -> None:
+        assert self.exchange is not None, "only what is open is tended"
+        self.renew_keys(self.exchange)
+
+    def renew_keys(self, exchange: CcxtExchange) -> None:
+        before, now = self._used, self._keys()
+        if now is not None and now != before:
+            exchange.use_keys(now)
+            get_logger().info("exchange_keys_renewed", agent=EXECUTION)
+            self._asked_at = None
+
+
+class AccountPart(Part):
+    """The account, fit to be traded on: the key is one for a bot, and the books are open."""
+
+    name = ACCOUNT
+
+    def __init__(self, bot: TradingBot, database: DatabasePart, venue: VenuePart, clock: Clock) -> None:
+        self._bot = bot
+        self._database = database
+        self._venue = venue
+        self._clock = clock
+
+    async def open(self) -> None:
+        from tradingbot_agents.runtime.opening import open_account
+
+        exchange, ledger = self._venue.exchange, self._database.ledger
+        assert exchange is not None, "it is opened before"
+        assert ledger is not None, "it is opened before"
+        # A key that is refused may be replaced meanwhile.
+        self._venue.renew_keys(exchange)
+        try:
+            report = await exchange.check_account()
+            if report.refusals:
+                raise PartUnavailable("; ".join(refusal.text for refusal in report.refusals))
+            for note in report.notes:
+                get_logger().warning("account_note", agent=EXECUTION, note=note)
+            await open_account(self._bot, ledger, exchange, self._clock)
+        except (ExchangeError, LedgerUnavailable) as error:
+            raise PartUnavailable(str(error)) from error
+
+
+class MarketRulesPart(Part):
+    """The market rules as execution read them last: risk reaches no exchange. They come with an opened account."""
+
+    name = MARKET_RULES
+
+    def __init__(self, bot: TradingBot, database: DatabasePart, clock: Clock) -> None:
+        self._bot = bot
+        self._database = database
+        self._clock = clock
+        self._read_at: datetime | None = None
+        self.rules: dict[str, SymbolRules] = {}
+
+    async def open(self) -> None:
+        try:
+            await self._read()
+        except LedgerUnavailable as error:
+            raise PartUnavailable(str(error)) from error
+        missing = [symbol for symbol in self._bot.spec.symbols if symbol not in self.rules]
+        if missing:
+            raise PartUnavailable(
+                f"the execution agent has not read the rules of {', '.join(missing)} yet: see that it runs"
+            )
+
+    async def tend(self) -> None:
+        interval: timedelta = self._bot.spec.exchange.rules_interval
+        if self._read_at is not None and self._clock.now() < self._read_at + interval:
+            return
+        try:
+            await self._read()
+        except LedgerUnavailable:
+            # The database tells that itself; the rules that are known stay.
+            return
+
+    async def _read(self) -> None:
+        ledger = self._database.ledger
+        if ledger is None:
+            raise PartUnavailable("the database is not open yet")
+        known = await ledger.market_rules()
+        self.rules.update({symbol: found.rules for symbol, found in known.items()})
+        self._read_at = self._clock.now()
+
+
+class Outside(msgspec.Struct, kw_only=True):
+    """All parts of one agent's process."""
+
+    messaging: MessagingPart
+    database: DatabasePart | None = None
+    time_series: TimeSeriesPart | None = None
+    market: FeedPart | None = None
+    """Without a key; of data collection."""
+    trading: VenuePart | None = None
+    account: AccountPart | None = None
+    market_rules: MarketRulesPart | None = None
+
+    @classmethod
+    def of(
+        cls,
+        agent: str,
+        bot: TradingBot,
+        connections: Connections,
+        *,
+        data_dir: Path,
+        clock: Clock,
+        turns: Turns,
+        sink: Sink,
+        on_failure: Callable[[HandlerFailed], None],
+    ) -> Outside:
+        """What the agent is given, and no more. Nothing is opened yet."""
+        needs = NEEDS[agent]
+        parts = cls(
+            messaging=MessagingPart(
+                bot,
+                agent,
+                connections[Variable.MESSAGING_URL],
+                clock=clock,
+                turns=turns,
+                sink=sink,
+                on_failure=on_failure,
+            )
+        )
+        if Variable.DATABASE_URL in needs:
+            parts.database = DatabasePart(bot, connections[Variable.DATABASE_URL])
+        if Variable.TIME_SERIES_URL in needs:
+            parts.time_series = TimeSeriesPart(
+                bot,
+                agent,
+                connections[Variable.TIME_SERIES_URL],
+                connections[Variable.TIME_SERIES_TOKEN],
+                data_dir / "spool" if agent == DATA_COLLECTION else None,
+                clock=clock,
+                sink=sink,
+            )
+        if agent == DATA_COLLECTION:
+            parts.market = FeedPart(bot, clock)
+        if agent == EXECUTION:
+            assert parts.database is not None, "it is among its needs"
+            parts.trading = VenuePart(bot, connections, clock)
+            parts.account = AccountPart(bot, parts.database, parts.trading, clock)
+        if agent == RISK:
+            assert parts.database is not None, "it is among its needs"
+            parts.market_rules = MarketRulesPart(bot, parts.database, clock)
+        return parts
+
+    @property
+    def all(self) -> list[Part]:
+        """In the order in which they are opened: later ones read from earlier ones."""
+        parts = (
+            self.messaging,
+            self.database,
+            self.time_series,
+            self.market,
+            self.trading,
+            self.account,
+            self.market_rules,
+        )
+        return [part for part in parts if part is not None]
+
+    @property
+    def ledger(self) -> PostgresLedger | None:
+        return None if self.database is None else self.database.ledger
+
+    @property
+    def store(self) -> InfluxCandleStore | None:
+        return None if self.time_series is None else self.time_series.store
+
+    @property
+    def feed(self) -> MarketFeed | None:
+        return None if self.market is None else self.market.exchange
+
+    @property
+    def venue(self) -> TradingVenue | None:
+        return None if self.trading is None else self.trading.exchange
+
+    @property
+    def rules(self) -> dict[str, SymbolRules] | None:
+        return None if self.market_rules is None else self.market_rules.rules
