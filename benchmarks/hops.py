@@ -3,8 +3,8 @@
     python benchmarks/hops.py [--rounds N]
 
 A candle is published; technical analysis, strategy and risk, each a process as in production, make a signal, an
-intent and an approved order of it, first come first served; the order is taken from its queue. RabbitMQ confirms every
-message, intents and orders are in quorum queues, and the reservation is a durable commit of PostgreSQL (fsync on).
+intent and an approved order of it, first come first served; the order is taken from its queue. RabbitMQ confirms
+every message, intents and orders are in quorum queues, and the reservation is a durable commit (fsync on).
 
 The peer is a bare chain in the same run, in interleaved rounds: three processes that take a message with aio-pika,
 pass its body on with a confirmation, and acknowledge; over queues of the same types and arguments, the third with a
@@ -54,8 +54,10 @@ from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode
 from tradingbot_agents.domain.values import floor_time
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_agents.marketdata.influx import InfluxCandleStore
+from tradingbot_agents.marketdata.spool import Spool
 from tradingbot_agents.runtime.identity import account_key
-from tradingbot_agents.runtime.wiring import bus_queues, messaging_settings
+from tradingbot_agents.runtime.wiring import bus_queues, messaging_settings, time_series_settings
 from tradingbot_agents.telemetry import MemorySink
 from tradingbot_api import TradingBot, load_text
 
@@ -70,6 +72,8 @@ STREAM = 400
 """Candles of a round, ``len(SYMBOLS)`` under way."""
 GOALS = {"p50": 1.25, "p99": 1.5, "rate": 0.60}
 LIMIT = 30.0
+PRICE = Decimal(100)
+"""All the time, or risk would say that it ran away from the intent."""
 
 CHANGES: dict[str, Any] = {
     "symbols": list(SYMBOLS),
@@ -144,7 +148,7 @@ class Ours:
     async def _publish(self, symbol: str, *, backfill: bool) -> None:
         opened = self._next[symbol]
         self._next[symbol] = opened + BAR
-        price = Decimal("100.00") + opened.minute % 7
+        price = PRICE
         candle = Candle(symbol, "1m", opened, price, price + 1, price - 1, price, volume=Decimal(10))
         await self._bus.publish(
             CandleClosed(
@@ -329,6 +333,7 @@ async def our_chain(
     await ledger.open_account({"USDT": Decimal(10**12)}, (), now, quote="USDT")
     await ledger.keep_market_rules({symbol: rules(symbol) for symbol in SYMBOLS}, now)
     await ledger.close()
+    await fill_store(influx, bot)
     agents = [AgentProcess(each, spec, environment) for each in (TECHNICAL_ANALYSIS, STRATEGY, RISK)]
     failures: list[HandlerFailed] = []
     bus = RabbitBus(
@@ -349,7 +354,11 @@ async def our_chain(
             await bus.until_connected()
             ours = Ours(bus, name, janitor)
             await ours.prepare()
-            yield ours, bot
+            try:
+                yield ours, bot
+            except TimeoutError:
+                # Why nothing came is in what they told.
+                raise SystemExit("\n".join(agent.process.output[-3000:] for agent in agents)) from None
     finally:
         for agent in agents:
             agent.clean()
@@ -398,6 +407,23 @@ def candle_body(bot: TradingBot) -> bytes:
             candle=candle,
         )
     )
+
+
+async def fill_store(influx: Influx, bot: TradingBot) -> None:
+    """The last closes, as data collection would have written them: risk asks for them first."""
+    store = InfluxCandleStore.open(
+        influx.url,
+        influx.token,
+        time_series_settings(bot),
+        spool=Spool(Path(tempfile.mkdtemp()), 100),
+        clock=SystemClock(),
+        sink=MemorySink(),
+        agent="benchmark",
+    )
+    opened = floor_time(datetime.now(UTC), BAR) - BAR
+    price = PRICE
+    await store.write([Candle(symbol, "1m", opened, price, price, price, price, Decimal(10)) for symbol in SYMBOLS])
+    await store.close()
 
 
 def rules(symbol: str) -> SymbolRules:

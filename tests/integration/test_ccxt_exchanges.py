@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from support.binance.adapter import SETTINGS, SkewedClock
 from support.canned_exchanges import SYMBOLS, CannedExchange
 from support.replay import order
+from tradingbot_agents.domain.fills import Fee
 from tradingbot_agents.domain.symbol_rules import FeeCurrency
 from tradingbot_agents.domain.values import OrderType, Side
 from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange, ExchangeKeys
@@ -380,6 +382,47 @@ async def test_a_cancel_names_our_id(exchange: str, path: str, part: str) -> Non
         with pytest.raises(Ambiguous):
             await venue.cancel_order(SYMBOLS[exchange], ID)
         assert part in server.sent(path)[2]
+
+
+async def test_krakens_trades_are_counted_before_they_are_told_apart() -> None:
+    """A page holds trades of all symbols: one that is full is asked for again in halves, however few are ours."""
+    async with trading_on("kraken") as (server, venue):
+        now = venue.exchange_time
+        since = now - timedelta(minutes=10)
+
+        def trade(pair: str) -> dict[str, Any]:
+            return {
+                "ordertxid": "OUF4EM",
+                "pair": pair,
+                "time": (since + timedelta(minutes=5)).timestamp(),
+                "type": "buy",
+                "ordertype": "limit",
+                "price": "99975.0",
+                "cost": "39.99",
+                "fee": "0.1",
+                "vol": "0.0004",
+            }
+
+        ours = {"T0": trade("XXBTZUSD")}
+        others = {f"T{number}": trade("XETHZUSD") for number in range(1, 50)}
+        path = "/0/private/TradesHistory"
+        server.answers[path] = {"error": [], "result": {"trades": ours | others, "count": 50}}
+        with pytest.raises(ExchangeError, match="more trades in a moment"):
+            await venue.trades("BTC/USD", since)
+        server.answers[path] = {"error": [], "result": {"trades": ours, "count": 1}}
+        (told,) = await venue.trades("BTC/USD", since)
+        assert (told.exchange_trade_id, told.exchange_order_id, told.amount) == ("T0", "OUF4EM", Decimal("0.0004"))
+        assert told.fee == Fee("USD", Decimal("0.1"))
+
+
+async def test_more_open_orders_than_are_told_at_once_are_not_taken_for_all() -> None:
+    async with trading_on("bybit") as (server, venue):
+        rows = [BYBIT_ORDER | {"orderId": str(number), "orderStatus": "New"} for number in range(50)]
+        server.answers["/v5/order/realtime"] = {"retCode": 0, "retMsg": "OK", "result": {"list": rows[:49]}}
+        assert len(await venue.open_orders()) == 49
+        server.answers["/v5/order/realtime"] = {"retCode": 0, "retMsg": "OK", "result": {"list": rows}}
+        with pytest.raises(ExchangeError, match="50 open orders"):
+            await venue.open_orders()
 
 
 async def test_a_cancel_by_the_exchanges_id_looks_it_up_first() -> None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
+from random import Random
 
 import pytest
 
@@ -422,3 +423,39 @@ async def test_requests_are_stamped_with_the_clock_that_was_given(server: Binanc
     async with adapter_on(server, clock=clock) as venue:
         assert (await venue.create_order(ENTRY)).state is ExchangeOrderState.CLOSED
         assert abs(venue.clock_difference - clock.ahead) < timedelta(seconds=1)
+
+
+async def test_in_a_storm_no_certainty_is_ever_false(server: BinanceServer, venue: CcxtExchange) -> None:
+    """Two hundred orders under random faults: what was told of each agrees with the exchange's books."""
+    random = Random(7)
+    server.books.balances["USDT"].free = Decimal(1_000_000)
+    bodies = [INTERNAL, '{"code":-2010,"msg":"Duplicate order sent."}', '{"code":-1013,"msg":"LOT_SIZE"}', "<html>"]
+    kinds = [kind for kind in FaultKind if not kind.value.startswith("hang")]
+    told: dict[str, str] = {}
+    for number in range(200):
+        name = f"tbstorm{number}"
+        kind = random.choice([*kinds, None, None])
+        if kind is not None:
+            # What an exchange says when it did it is never a 4xx with the code of a refusal.
+            status = random.choice([500, 502, 503, 504] if kind is FaultKind.ERROR_AFTER else [400, 500, 503])
+            server.faults.plan("POST order", Fault(kind, status, random.choice(bodies)))
+        amount = random.choice(["0.00055", "0.00055", "0.00001", "9"])
+        try:
+            placed = await venue.create_order(order(name, Side.BUY, amount, limit="121800", ioc=True))
+            told[name] = "confirmed"
+            assert placed.filled == Decimal(amount)
+        except OrderRejected:
+            told[name] = "rejected"
+        except Ambiguous:
+            told[name] = "ambiguous"
+    for name, outcome in told.items():
+        there = server.books.orders_of(name)
+        assert len(there) <= 1
+        if outcome != "ambiguous":
+            assert bool(there) == (outcome == "confirmed"), name
+        found = await venue.order_by_client_id(BTC, name)
+        assert (found is not None) == bool(there)
+        if found is not None:
+            assert (found.filled, found.cost) == (there[0].filled, there[0].cost)
+    assert set(told.values()) == {"confirmed", "rejected", "ambiguous"}
+    assert server.count("POST order") == 200

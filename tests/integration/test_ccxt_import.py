@@ -57,3 +57,18 @@ def test_a_ccxt_that_is_loaded_already_is_used_as_it_is() -> None:
         "assert exchange_class('binance') is ccxt.async_support.binance"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["binance", "kraken", "okx", "bybit", "coinbase"])
+def test_an_exchanges_websockets_are_loaded_without_the_others(name: str) -> None:
+    program = (
+        "import sys; from tradingbot_agents.exchange.ccxt_import import exchange_class; "
+        f"made = exchange_class('{name}', streams=True)({{}}); "
+        "assert made.has['ws'] and made.has['watchOHLCV'] is not None; "
+        "print(*sorted(name for name in sys.modules if name.startswith('ccxt.') and name.count('.') == 2))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.split()
+    loaded = {module for module in told if not module.startswith(("ccxt.base.", "ccxt.abstract."))}
+    assert loaded == {"ccxt.async_support.base", f"ccxt.async_support.{name}", f"ccxt.pro.{name}"}

@@ -41,10 +41,18 @@ def bar(open_time: datetime, close: object = 100) -> Candle:
 # Candles
 
 
+def in_the_middle_of_a_bar(server: BinanceServer) -> tuple[SkewedClock, datetime]:
+    """Our clock and the exchange's, set so that no bar ends meanwhile, and when the current bar opened."""
+    now = datetime.now(UTC)
+    clock = SkewedClock()
+    clock.ahead = server.skew = floor_time(now, STEP) + STEP / 2 - now
+    return clock, floor_time(clock.now(), STEP)
+
+
 async def test_only_closed_bars_are_told_oldest_first(server: BinanceServer) -> None:
-    current = floor_time(datetime.now(UTC), STEP)
+    clock, current = in_the_middle_of_a_bar(server)
     server.add_candles(bar(current - place * STEP, 100 + place) for place in range(5))
-    async with adapter_on(server, without_keys=True) as feed:
+    async with adapter_on(server, without_keys=True, clock=clock) as feed:
         bars = await feed.candles(BTC, "5m")
         assert bars == [bar(current - place * STEP, 100 + place) for place in (4, 3, 2, 1)]
         assert await feed.candles(BTC, "5m", limit=2) == bars[-2:]
@@ -54,9 +62,8 @@ async def test_only_closed_bars_are_told_oldest_first(server: BinanceServer) -> 
 
 
 async def test_a_bar_is_closed_by_the_exchanges_clock(server: BinanceServer) -> None:
-    clock = SkewedClock()
-    clock.ahead = STEP
-    current = floor_time(datetime.now(UTC), STEP)
+    clock, current = in_the_middle_of_a_bar(server)
+    clock.ahead += STEP
     server.add_candles([bar(current - STEP), bar(current)])
     async with adapter_on(server, without_keys=True, clock=clock) as feed:
         assert [told.open_time for told in await feed.candles(BTC, "5m")] == [current - STEP]
@@ -68,6 +75,13 @@ async def test_an_unknown_timeframe_or_symbol_is_named(server: BinanceServer) ->
             await feed.candles(BTC, "7m")
         with pytest.raises(ExchangeError, match="ABC/USDT"):
             await feed.candles("ABC/USDT", "5m")
+
+
+async def test_newer_pythons_are_no_worse(server: BinanceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There aiohttp warns of what ccxt asks of it, and a warning is an error here."""
+    monkeypatch.setattr("aiohttp.connector.NEEDS_CLEANUP_CLOSED", False)
+    async with adapter_on(server, without_keys=True) as feed:
+        assert (await feed.ticker(BTC)).last == Decimal("121556.65")
 
 
 # Market rules
@@ -194,6 +208,27 @@ async def test_orders_of_others_are_told_with_their_symbols(server: BinanceServe
         ]
 
 
+async def test_an_order_of_another_on_a_market_that_is_gone_is_told_with_its_id(server: BinanceServer) -> None:
+    server.move("BNB/USDT", "600")
+    server.books.place(
+        symbol="BNBUSDT",
+        side="BUY",
+        type="LIMIT",
+        time_in_force="GTC",
+        quantity=Decimal("0.1"),
+        price=Decimal(500),
+        stop_price=None,
+        client_order_id="by-a-person",
+        now=server.now(),
+    )
+    server.delist("BNB/USDT")
+    async with adapter_on(server) as venue:
+        for _ in range(3):
+            assert [shown.symbol for shown in await venue.open_orders()] == ["BNBUSDT"]
+        # Once for our own, and for this one alone and then among all.
+        assert server.count("GET exchangeInfo") == 3
+
+
 async def test_trades_are_told_whole_though_they_come_in_pages() -> None:
     async with BinanceServer(balances={"USDT": Decimal(100_000)}) as server, adapter_on(server) as venue:
         server.move(BTC, "100")
@@ -305,6 +340,16 @@ async def test_what_speaks_against_a_key_is_told_at_once(server: BinanceServer) 
 async def test_an_unknown_key_is_refused(server: BinanceServer) -> None:
     async with adapter_on(server, keys=ExchangeKeys("no-key-of-theirs", "a-secret")) as venue:
         assert [refusal.reason for refusal in (await venue.check_account()).refusals] == ["key_refused"]
+
+
+async def test_a_key_that_is_taken_away_is_refused_though_it_has_worked(server: BinanceServer) -> None:
+    async with adapter_on(server) as venue:
+        assert (await venue.check_account()).refusals == ()
+        server.keys.clear()
+        assert [refusal.reason for refusal in (await venue.check_account()).refusals] == ["key_refused"]
+        with pytest.raises(ExchangeError) as failure:
+            await venue.balances()
+        assert type(failure.value) is ExchangeError
 
 
 async def test_a_clock_that_is_far_off_is_refused(server: BinanceServer) -> None:

@@ -106,6 +106,7 @@ async def test_a_restored_ledger_is_held_and_fences_off_the_lost_time(
     assert hold is not None
     assert (hold.state, hold.by, hold.at) == (BotState.REDUCE_ONLY, "restore", LATER)
     assert "ledger.backup" in hold.reason
+    assert "reconciled" in hold.reason, "it says what it waits for"
     for _ in range(6):
         current = await restored.raise_epoch(Role.RISK, LATER)
         for epoch in lost:

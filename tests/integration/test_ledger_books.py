@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
 from support.ledger import (
@@ -34,7 +35,7 @@ from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.migrate import migrate
 from tradingbot_agents.ledger.outbox import OutboxRelay
-from tradingbot_agents.ledger.port import EquityPoint, KnownRules, LedgerUnavailable, Role
+from tradingbot_agents.ledger.port import EquityPoint, KnownRules, LedgerError, LedgerUnavailable, Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
 pytestmark = pytest.mark.postgres
@@ -560,3 +561,21 @@ async def test_market_rules_are_kept_with_the_time_since_when_they_hold(ledger_d
     assert known["BTC/USDT"] == KnownRules(coarse, later[3], later[4])
     assert known["ETH/USDT"] == KnownRules(rules_of("ETH/USDT", "0.01"), later[0], later[4])
     await ledger.close()
+
+
+# --- whose the account is
+
+
+async def test_the_exchange_s_account_is_known_for_ever_and_no_other_books_can_be_of_it(ledger_dsn: str) -> None:
+    ledger, _, _ = await opened(ledger_dsn)
+    assert await ledger.know_exchange_account("354937868") == "354937868"
+    assert await ledger.know_exchange_account("354937868") == "354937868", "again, at each start"
+    assert await ledger.know_exchange_account("1") == "354937868", "a key of another account"
+    second = await connect(ledger_dsn, account=msgspec.structs.replace(ACCOUNT, name="second"))
+    with pytest.raises(LedgerError, match=r"account\.name is second, .*354937868, whose books are those of main"):
+        await second.know_exchange_account("354937868")
+    assert await second.know_exchange_account("77") == "77"
+    elsewhere = await connect(ledger_dsn, account=msgspec.structs.replace(ACCOUNT, endpoint="https://elsewhere"))
+    assert await elsewhere.know_exchange_account("354937868") == "354937868", "the ids of another exchange"
+    for each in (ledger, second, elsewhere):
+        await each.close()

@@ -6,89 +6,24 @@ import asyncio
 import os
 import random
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 from support.influxdb import InfluxServer
 from support.process import postmaster_of
-from support.rabbit_bus import QUICK
 from support.rabbitmq import RabbitServer
 from support.stack import NAME, PRICES, Stack, running_stack
-from tradingbot_agents.bus import DependencyUnavailable, HandlerFailed
-from tradingbot_agents.bus.rabbitmq import RabbitBus, RabbitSettings
+from support.wishes import Wishes
 from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 from tradingbot_agents.bus.topology import AGENTS
-from tradingbot_agents.clock.system import SystemClock, Turns
-from tradingbot_agents.domain.messages import TradeIntent
-from tradingbot_agents.domain.values import Side
-from tradingbot_agents.risk.proposal import entry_order_id
-from tradingbot_agents.runtime.identity import account_key
 from tradingbot_agents.runtime.wiring import bus_queues
-from tradingbot_agents.telemetry import MemorySink
 
 SECONDS = float(os.environ.get("TRADINGBOT_STORM_SECONDS", "45"))
 SEED = int(os.environ.get("TRADINGBOT_STORM_SEED", "1"))
 BEAT = 0.25
-LIVES_FOR = timedelta(seconds=20)
-"""Of an intent."""
-
-
-class Wishes:
-    """Intents as a strategy makes them, sent by a process that is not part of the storm."""
-
-    def __init__(self, stack: Stack, dice: random.Random) -> None:
-        self._stack = stack
-        self._dice = dice
-        self._number = 0
-        self.sent: dict[str, TradeIntent] = {}
-        """Those that the broker has confirmed."""
-        failures: list[HandlerFailed] = []
-        self.bus = RabbitBus(
-            lambda: stack.rabbitmq.url,
-            bus_queues(stack.bot),
-            RabbitSettings(
-                bot=NAME,
-                agent="tests",
-                connect_limit=timedelta(seconds=5),
-                publish_limit=timedelta(seconds=5),
-                reconnect=QUICK,
-                retry=QUICK,
-            ),
-            clock=SystemClock(),
-            turns=Turns(),
-            sink=MemorySink(),
-            on_failure=failures.append,
-        )
-
-    async def send(self) -> None:
-        self._number += 1
-        symbol = self._dice.choice(tuple(PRICES))
-        now = datetime.now(UTC)
-        intent = TradeIntent(
-            id=f"wish.{self._number}",
-            correlation_id=f"storm.{self._number}",
-            causation_id=f"storm.{self._number}",
-            bot=NAME,
-            producer="strategy",
-            at=now,
-            symbol=symbol,
-            side=Side.SELL if self._dice.random() < 0.35 else Side.BUY,
-            confidence=Decimal("0.7"),
-            expected_price=self._stack.market.prices[symbol],
-            expires_at=now + LIVES_FOR,
-            candle_id=f"storm.{self._number}",
-            reason="a storm",
-        )
-        # Without an answer it may be there or not, and is sent again, as an outbox does.
-        while True:
-            with suppress(DependencyUnavailable):
-                await self.bus.publish(intent)
-                self.sent[intent.id] = intent
-                return
 
 
 async def test_a_storm_loses_and_doubles_nothing(own_rabbitmq: RabbitServer, own_influx: InfluxServer) -> None:
@@ -101,7 +36,7 @@ async def test_a_storm_loses_and_doubles_nothing(own_rabbitmq: RabbitServer, own
             done = await _storm(stack, wishes, dice)
             assert len(set(done)) == len(BLOWS), f"not everything was hit: {done}"
             await _everything_runs(stack)
-            await _all_decided(stack, wishes)
+            await wishes.all_decided()
         await stack.settled(limit=90)
         letters = await DeadLetterBox(
             lambda: own_rabbitmq.url, NAME, bus_queues(stack.bot), timedelta(seconds=10)
@@ -211,19 +146,3 @@ async def _everything_runs(stack: Stack) -> None:
     await stack.postgres.ensure_running()
     stack.start()
     await stack.ready()
-
-
-async def _all_decided(stack: Stack, wishes: Wishes, limit: float = 60) -> None:
-    """Every intent that was confirmed got its one decision."""
-    account = str(account_key(stack.bot))
-    waiting = dict(wishes.sent)
-    deadline = time.monotonic() + limit
-    async with stack.ledger() as ledger:
-        while waiting:
-            for intent in list(waiting.values()):
-                if await ledger.decision(intent.id, entry_order_id(account, intent)) is not None:
-                    del waiting[intent.id]
-            assert not waiting or time.monotonic() < deadline, (
-                f"not decided: {list(waiting.values())}, the bus has {await wishes.bus.depths()}"
-            )
-            await asyncio.sleep(0.2)

@@ -28,8 +28,8 @@ ACCOUNT = AccountKey(mode=Mode.PAPER, exchange="simulated", endpoint="", name="m
 BOT = "majors"
 
 
-async def connect(dsn: str, bot: str = BOT) -> PostgresLedger:
-    return await PostgresLedger.connect(dsn, ACCOUNT, bot)
+async def connect(dsn: str, bot: str = BOT, account: AccountKey = ACCOUNT) -> PostgresLedger:
+    return await PostgresLedger.connect(dsn, account, bot)
 
 
 async def opened(dsn: str, usdt: str = "84.54") -> tuple[PostgresLedger, Epoch, Epoch]:

@@ -45,6 +45,7 @@ def _exit_code(error: Exception) -> int:
     from tradingbot_agents.bus import DependencyUnavailable
     from tradingbot_agents.exchange.candle_files import CandleFileInvalid
     from tradingbot_agents.exchange.candle_source import CandleSourceError
+    from tradingbot_agents.exchange.ccxt_import import NoStreams, UnknownExchange
     from tradingbot_agents.exchange.market_rules import MarketRulesInvalid, NoMarketRules
     from tradingbot_agents.exchange.state import ExchangeStateError
     from tradingbot_agents.ledger.datadir import DataDirError
@@ -56,7 +57,9 @@ def _exit_code(error: Exception) -> int:
     from tradingbot_agents.runtime.wiring import NotRunnable
 
     bad_input = CandleFileInvalid | CandleSourceError | MarketRulesInvalid | NoMarketRules | NotRunnable
-    if isinstance(error, bad_input | ConnectionsInvalid | CandleStoreRefused | NotListening):
+    if isinstance(
+        error, bad_input | ConnectionsInvalid | CandleStoreRefused | NotListening | UnknownExchange | NoStreams
+    ):
         return exit_codes.BAD_INPUT
     if isinstance(error, DataDirError | ExchangeStateError):
         return exit_codes.DATA_DIRECTORY

@@ -322,6 +322,27 @@ class FeedRecovered(Event, frozen=True, kw_only=True):
     silent_seconds: float
 
 
+class StreamLost(Event, frozen=True, kw_only=True):
+    """A websocket stream is broken or silent. Until it is back the exchange is asked by REST."""
+
+    name: ClassVar[str] = "stream_lost"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    stream: str
+    """``candles`` or ``ticker``."""
+    why: str
+
+
+class StreamRecovered(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "stream_recovered"
+
+    symbol: str
+    stream: str
+    silent_seconds: float | None
+    """``None``: it speaks for the first time."""
+
+
 class CandleGap(Event, frozen=True, kw_only=True):
     """Candles are missing and the exchange has none to back-fill with."""
 

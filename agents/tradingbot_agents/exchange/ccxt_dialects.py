@@ -60,8 +60,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """The page's size is asked for; else it is the exchange's own."""
     trades_span: timedelta = timedelta(days=7)
     """The longest time that one question about the account's trades may cover."""
+    trades_of_all: bool = False
+    """The exchange tells the account's trades of all symbols together. ccxt would filter them, and a page of which
+    most are of others would look as if it were not full."""
     newest_trades: bool = False
     """Without times, the newest page is told however old its trades are."""
+    open_orders_page: int | None = None
+    """The most open orders in one answer; ``None``: all of them."""
     stop_market: bool = False
     stop_limit: bool = False
     market_buy: bool = False
@@ -146,6 +151,7 @@ DIALECTS: Mapping[str, Dialect] = {
         cancel_id="clientOrderId",
         trades_page=50,
         trades_limit=False,
+        trades_of_all=True,
         bursts=True,
         stop_market=True,
         stop_limit=True,
@@ -161,6 +167,7 @@ DIALECTS: Mapping[str, Dialect] = {
         cancel_id="clientOrderId",
         trades=OrderTrades.BY_ORDER_ID,
         trades_page=100,
+        open_orders_page=100,
         options=_SPOT_ONLY,
     ),
     "bybit": Dialect(
@@ -171,6 +178,7 @@ DIALECTS: Mapping[str, Dialect] = {
         cancel_id="orderLinkId",
         trades=OrderTrades.BY_ORDER_ID,
         trades_page=100,
+        open_orders_page=50,
         options={**_SPOT_ONLY, "fetchCurrencies": False},
         bursts=True,
         receive_window=True,
@@ -181,6 +189,7 @@ DIALECTS: Mapping[str, Dialect] = {
         look_up=LookUp.IN_LISTS,
         ended_orders="fetch_orders",
         trades_page=250,
+        open_orders_page=100,
         stop_limit=True,
         fee_currency=FeeCurrency.QUOTE,
         # The older interface, ccxt's choice, does not tell what open orders lock.

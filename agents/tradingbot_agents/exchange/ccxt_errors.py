@@ -42,6 +42,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """A request that changes something had left, or may have."""
     judged: bool = False
     """The exchange answered, and its answer was recognised as an error."""
+    followed: bool = False
+    """The answer is to another request than the first that changes something, which had been answered before."""
     status: int | None = None
     """The answer's HTTP status; ``None``: there was no whole answer."""
     code: str | None = None
@@ -165,7 +167,8 @@ def outcome_of_cancel(failure: Failure, codes: Mapping[str, str], rate_codes: fr
     """``CancelRefused`` when the order is surely not cancelled by this, else ``RateLimited`` or ``Ambiguous``."""
     if is_rate_limit(failure, rate_codes):
         return RateLimited(_wait(failure))
-    if _refusal(failure, codes) is not None or (_is_judged(failure) and "OrderNotFound" in failure.classes):
+    unknown = _is_judged(failure) and not failure.followed and "OrderNotFound" in failure.classes
+    if unknown or _refusal(failure, codes) is not None:
         return CancelRefused(failure.text)
     return Ambiguous(failure.text)
 
@@ -191,16 +194,25 @@ def is_unknown_order(failure: Failure, unknown_code: str | None) -> bool:
 
 def is_rate_limit(failure: Failure, rate_codes: frozenset[str]) -> bool:
     """Whether the request was not processed because there were too many."""
+    if failure.followed:
+        return False
     if failure.status in (418, 429):
         return True
-    if not failure.sent:
-        return bool(_RATE_CLASSES & set(failure.classes))
     if not _is_judged(failure):
-        return False
+        return not failure.sent and bool(_RATE_CLASSES & set(failure.classes))
     if rate_codes and failure.code is not None:
         # ccxt takes Binance's -2015 (key, address or rights) for a ban when the key has worked before.
         return failure.code in rate_codes
     return bool(_RATE_CLASSES & set(failure.classes))
+
+
+def is_key_refused(failure: Failure, codes: Mapping[str, str]) -> bool:
+    """Whether the exchange said that it does not accept the key, its signature, its rights or its address."""
+    if not _is_judged(failure):
+        return False
+    if codes and failure.code is not None:
+        return codes.get(failure.code) in ("not_permitted", "bad_signature")
+    return "AuthenticationError" in failure.classes
 
 
 def _wait(failure: Failure) -> timedelta:
@@ -216,7 +228,7 @@ def _refusal(failure: Failure, codes: Mapping[str, str]) -> str | None:
     """The reason code of a request that is surely not done, or ``None``."""
     if not failure.sent:
         return _word(failure.text) or _class_code(failure.classes) or "not_sent"
-    if not _is_judged(failure):
+    if not _is_judged(failure) or failure.followed:
         return None
     told = failure.code if codes else None
     code = _class_code(failure.classes) if told is None else codes.get(told)

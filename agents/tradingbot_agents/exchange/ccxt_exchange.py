@@ -4,21 +4,16 @@ It talks to the exchange and decides nothing: what an answer or a failure means 
 ``ccxt_errors``, what differs between exchanges in ``ccxt_dialects``. It never sends an order twice by itself.
 
 ccxt is run with numbers as strings, with the one class that is needed, and with the markets of the bot's symbols
-only. Each call leaves a trace of what was sent and answered, for ccxt's errors alone do not tell whether an order
-may exist. What ccxt says is cleaned before it goes anywhere: its errors hold addresses with signatures, and its
-logger writes keys.
+only. What ccxt says is cleaned before it goes anywhere: its errors hold addresses with signatures.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -26,10 +21,12 @@ from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import from_millis, to_millis
-from tradingbot_agents.exchange.ccxt_dialects import Dialect, LookUp, OrderTrades, dialect_of
+from tradingbot_agents.exchange.ccxt_call import MILLISECOND, TRACE, NoTurn, Trace, make_exchange
+from tradingbot_agents.exchange.ccxt_dialects import LookUp, OrderTrades, dialect_of
 from tradingbot_agents.exchange.ccxt_errors import (
     Failure,
     clean,
+    is_key_refused,
     is_rate_limit,
     is_unknown_order,
     outcome_of_cancel,
@@ -37,7 +34,6 @@ from tradingbot_agents.exchange.ccxt_errors import (
     outcome_of_read,
     retry_after,
 )
-from tradingbot_agents.exchange.ccxt_import import exchange_class
 from tradingbot_agents.exchange.ccxt_mapping import (
     Raw,
     Unreadable,
@@ -70,15 +66,10 @@ from tradingbot_agents.exchange.port import (
 
 T = TypeVar("T")
 
-_MILLISECOND = timedelta(milliseconds=1)
 _TRADES_BEFORE = timedelta(minutes=1)
 """How much earlier than an order's own time its trades are asked for, where they are asked for by time."""
 _TRADES_AFTER = timedelta(minutes=1)
 """How far beyond now trades are asked for: clocks differ, and a trade may come while it is asked."""
-
-# ccxt writes every request with its key and signature at DEBUG: whoever turns that on for everything must not get it.
-_ccxt_log = logging.getLogger(f"{__name__}.ccxt")
-_ccxt_log.setLevel(logging.WARNING)
 
 
 class ExchangeKeys(msgspec.Struct, frozen=True):
@@ -116,41 +107,10 @@ class CcxtSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {value}; it must be above 0")
 
 
-class _Trace:
-    """What happened in one call, as far as it matters for its outcome."""
-
-    __slots__ = ("body", "headers", "judged", "sent", "sent_any", "status")
-
-    def __init__(self) -> None:
-        self.sent = False
-        self.sent_any = False
-        self.judged = False
-        self.status: int | None = None
-        self.headers: Mapping[str, str] = {}
-        self.body: Any = None
-
-    def begin(self, method: str) -> None:
-        """Another request of the same call: what the one before it was answered counts no more. A GET sends nothing
-        that could be done: some exchanges are asked for the account's kind before an order is sent."""
-        self.sent = self.sent or method != "GET"
-        self.sent_any = True
-        self.judged = False
-        self.status = None
-        self.headers = {}
-        self.body = None
-
-
-_TRACE: ContextVar[_Trace | None] = ContextVar("ccxt_call", default=None)
-
-
 class _Failed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
-
-
-class _NoTurn(Exception):
-    """The call waited too long for its turn among the requests that the exchange's limits allow."""
 
 
 class CcxtExchange:
@@ -170,7 +130,16 @@ class CcxtExchange:
         self._clock = clock
         self._keys = keys
         self._dialect = dialect_of(settings.exchange)
-        self._ccxt = _make(settings, self._dialect, clock, streams)
+        self._ccxt = make_exchange(
+            settings.exchange,
+            dialect=self._dialect,
+            clock=clock,
+            endpoint=settings.endpoint,
+            testnet=settings.testnet,
+            patience=settings.request_timeout,
+            receive_window=settings.receive_window,
+            streams=streams,
+        )
         self._use(keys)
         self._opening = asyncio.Lock()
         self._opened = False
@@ -324,8 +293,7 @@ class CcxtExchange:
             try:
                 facts = merged(await self._read_answers())
             except _Failed as failed:
-                error = outcome_of_create(failed.failure, self._dialect.codes, self._dialect.rate_codes)
-                if not isinstance(error, OrderRejected) or error.code not in ("not_permitted", "bad_signature"):
+                if not is_key_refused(failed.failure, self._dialect.codes):
                     raise outcome_of_read(failed.failure, self._dialect.rate_codes) from None
                 facts = {"key_problem": failed.failure.text}
         else:
@@ -456,7 +424,10 @@ class CcxtExchange:
 
     async def open_orders(self) -> list[ExchangeOrder]:
         async def ask() -> list[ExchangeOrder]:
-            told: list[Raw] = await self._ccxt.fetch_open_orders()
+            page = self._dialect.open_orders_page
+            told: list[Raw] = await self._ccxt.fetch_open_orders(None, None, page)
+            if page is not None and len(told) >= page:
+                raise Unreadable(f"there are {page} open orders or more, and the exchange tells no more at once")
             await self._learn({str(raw.get("symbol")) for raw in told} - self._markets.keys())
             return [
                 order_of(raw, symbol=self._names.get(str(raw.get("symbol"))), now=self._exchange_time())
@@ -505,12 +476,13 @@ class CcxtExchange:
             if len(newest_page) < page:
                 return list(rows.values())
             end = min(end, min(int(row["timestamp"]) for row in newest_page))
-        span = self._dialect.trades_span // _MILLISECOND
+        span = self._dialect.trades_span // MILLISECOND
         spans = [(first, min(first + span, end)) for first in range(begin, end + 1, span)]
         while spans:
             first, last = spans.pop()
-            told: list[Raw] = await self._ccxt.fetch_my_trades(symbol, first, limit, {"until": last})
-            rows.update({str(row["id"]): row for row in told})
+            asked_for = None if self._dialect.trades_of_all else symbol
+            told: list[Raw] = await self._ccxt.fetch_my_trades(asked_for, first, limit, {"until": last})
+            rows.update({str(row["id"]): row for row in told if row.get("symbol") == symbol})
             if len(told) < page:
                 continue
             if last - first < 2:
@@ -541,14 +513,14 @@ class CcxtExchange:
 
     async def _traced(self, ask: Callable[[], Awaitable[T]]) -> T:
         self._check_wait()
-        trace = _Trace()
-        token = _TRACE.set(trace)
+        trace = Trace()
+        token = TRACE.set(trace)
         try:
             return await ask()
         except Exception as error:
             failure = self._failure(error, trace)
         finally:
-            _TRACE.reset(token)
+            TRACE.reset(token)
         if failure.code == "-1021":
             self._clock_is_known = False
         if trace.sent_any and failure.retry_after is not None and is_rate_limit(failure, self._dialect.rate_codes):
@@ -562,24 +534,25 @@ class CcxtExchange:
             text = f"not sent: the exchange asked to wait, for {wait.total_seconds():.3g} s from now"
             raise _Failed(Failure(classes=("RateLimitExceeded",), text=text, sent=False, retry_after=wait))
 
-    def _failure(self, error: Exception, trace: _Trace) -> Failure:
+    def _failure(self, error: Exception, trace: Trace) -> Failure:
         names = tuple(kind.__name__ for kind in type(error).__mro__)
         secrets = self._keys.secrets() if self._keys is not None else ()
         body = trace.body if isinstance(trace.body, Mapping) else {}
         text = str(body.get("msg") or error) or type(error).__name__
         code = self._dialect.code_of(body)
         told = f"{code} {text}" if code is not None and str(code) not in text else text
-        if not isinstance(error, Unreadable | _NoTurn):
+        if not isinstance(error, Unreadable | NoTurn):
             told = f"{type(error).__name__}: {told}"
         header = next((value for name, value in trace.headers.items() if name.lower() == "retry-after"), None)
         wait = retry_after(header, self._clock.now())
-        if isinstance(error, _NoTurn):
+        if isinstance(error, NoTurn):
             names, wait = ("RateLimitExceeded",), self._settings.request_timeout
         return Failure(
             classes=names,
             text=clean(told, secrets),
             sent=trace.sent,
             judged=trace.judged or body.get("success") is False,
+            followed=trace.followed,
             status=trace.status,
             code=None if code is None else str(code),
             retry_after=wait,
@@ -615,7 +588,7 @@ class CcxtExchange:
             raise Unreadable("the exchange told no time")
         self._difference = before + (after - before) / 2 - from_millis(int(told))
         # What ccxt stamps its requests with.
-        self._ccxt.options["timeDifference"] = self._difference // _MILLISECOND
+        self._ccxt.options["timeDifference"] = self._difference // MILLISECOND
 
     async def _load_markets(self) -> None:
         listed = await self._listed(self._wanted)
@@ -658,6 +631,8 @@ class CcxtExchange:
         if unknown and self._dialect.market_parameters is not None:
             for market in await self._listed(unknown):
                 self._names[str(market["id"])] = str(market["symbol"])
+            # What is not listed any more keeps its id, and is not asked for again.
+            self._names.update({market_id: market_id for market_id in unknown - self._names.keys()})
 
 
 async def _until_ended(news: Awaitable[T]) -> T:
@@ -687,112 +662,3 @@ _ACCOUNT_FEES: Mapping[str, tuple[str, Callable[[Raw], tuple[Decimal, Decimal] |
 
 def _not_cancelled(error: ExchangeError) -> ExchangeError:
     return error if type(error) is not ExchangeError else Ambiguous(f"it was not cancelled: {error}")
-
-
-def _make(settings: CcxtSettings, dialect: Dialect, clock: Clock, streams: bool) -> Any:
-    """An instance of ccxt's class that tells its traces. Raises ``UnknownExchange`` or ``ExchangeError``."""
-    patience = settings.request_timeout
-    made = _traced_class(exchange_class(settings.exchange, streams), patience, clock)(
-        {
-            "enableRateLimit": True,
-            "timeout": patience // _MILLISECOND,
-            "logger": _ccxt_log,
-            "timeout_on_exit": 0,
-            "enableLastHttpResponse": False,
-            "enableLastResponseHeaders": False,
-            "rateLimiterAlgorithm": "rollingWindow" if dialect.bursts else "leakyBucket",
-            "options": {
-                **dialect.options,
-                **({"recvWindow": settings.receive_window // _MILLISECOND} if dialect.receive_window else {}),
-            },
-        }
-    )
-    if settings.testnet:
-        try:
-            made.set_sandbox_mode(True)
-        except Exception as error:
-            raise ExchangeError(
-                f"{settings.exchange} has no testnet ({type(error).__name__}); use mode paper, or another exchange"
-            ) from None
-    if settings.endpoint is not None:
-        made.urls["api"] = redirected(made.urls["api"], settings.endpoint)
-    return made
-
-
-def redirected(address: Any, endpoint: str) -> Any:
-    """ccxt's addresses (one, or a tree of them) with ``endpoint`` in place of scheme and host. Streams keep theirs:
-    ``ws`` for ``http``, ``wss`` for ``https``."""
-    if isinstance(address, Mapping):
-        return {name: redirected(part, endpoint) for name, part in address.items()}
-    if not isinstance(address, str):
-        return address
-    old, base = urlsplit(address), urlsplit(endpoint)
-    scheme = base.scheme
-    if old.scheme in ("ws", "wss"):
-        scheme = "wss" if base.scheme == "https" else "ws"
-    return urlunsplit((scheme, base.netloc, base.path.rstrip("/") + old.path, old.query, old.fragment))
-
-
-def _traced_class(cls: Any, patience: timedelta, clock: Clock) -> Any:
-    """``cls`` with numbers as strings and our clock, a note of what each call sent and was answered, and a limit to
-    how long a call waits for its turn: an order must not leave when nobody waits for it any more."""
-
-    async def throttle(self: Any, cost: Any = None) -> Any:
-        try:
-            async with asyncio.timeout(patience.total_seconds()):
-                return await cls.throttle(self, cost)
-        except TimeoutError:
-            raise _NoTurn(
-                f"not sent: no turn within {patience.total_seconds():g} s at the exchange's limit"
-            ) from None
-
-    async def fetch(self: Any, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
-        trace = _TRACE.get()
-        if trace is not None:
-            trace.begin(method)
-        answer = await cls.fetch(self, url, method, headers, body)
-        if not isinstance(answer, dict | list):
-            # ccxt reads a list of nothing out of a text, and "no open orders" would be believed.
-            raise Unreadable("the exchange's answer is no JSON")
-        return answer
-
-    def handle_errors(
-        self: Any, code: int, reason: str, url: str, method: str, headers: Any, body: str, response: Any, *rest: Any
-    ) -> Any:
-        trace = _TRACE.get()
-        if trace is not None:
-            trace.status, trace.headers, trace.body = code, headers or {}, response
-        try:
-            return cls.handle_errors(self, code, reason, url, method, headers, body, response, *rest)
-        except Exception:
-            if trace is not None:
-                trace.judged = True
-            raise
-
-    def handle_http_status_code(self: Any, code: int, reason: str, url: str, method: str, body: str) -> Any:
-        try:
-            return cls.handle_http_status_code(self, code, reason, url, method, body)
-        except Exception:
-            trace = _TRACE.get()
-            if trace is not None:
-                trace.judged = True
-            raise
-
-    def on_connected(self: Any, client: Any, message: Any = None) -> None:
-        self.stream_connections += 1
-        cls.on_connected(self, client, message)
-
-    return type(
-        cls.__name__,
-        (cls,),
-        {
-            "stream_connections": 0,
-            "on_connected": on_connected,
-            "number": str,
-            "milliseconds": staticmethod(lambda: to_millis(clock.now())),
-            "throttle": throttle,
-            "fetch": fetch,
-            "handle_errors": handle_errors,
-            "handle_http_status_code": handle_http_status_code,
-        },
-    )

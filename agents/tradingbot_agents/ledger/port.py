@@ -499,7 +499,8 @@ class Ledger(Protocol):
         was done.
 
         So of several that compare the same account, the first one books, and all others compare again. ``cause``
-        must be a function of who compares, ``seen`` and ``movements``: a repeated call is answered with what was done.
+        must be a function of who compares, ``seen`` and ``movements``: a repeated call is answered with what was
+        done.
         """
         ...
 

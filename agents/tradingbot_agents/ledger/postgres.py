@@ -170,6 +170,38 @@ class PostgresLedger(LedgerReader):
 
         return Epoch(role, await self._database.transaction(work))
 
+    async def know_exchange_account(self, told: str) -> str:
+        """The exchange's own id of this account: ``told`` the first time, and the same for ever. Raises
+        ``LedgerError`` when other books in this database are of ``told``: both would promise the same money."""
+
+        async def work(connection: Connection) -> str:
+            await self._create(connection)
+            await self._enter(connection)
+            key = self._account_key
+            other = await connection.fetchval(
+                "SELECT name FROM accounts WHERE mode = $1 AND exchange = $2 AND endpoint = $3"
+                " AND exchange_account = $4 AND id <> $5",
+                key.mode.value,
+                key.exchange,
+                key.endpoint,
+                told,
+                self._account,
+            )
+            if other is not None:
+                raise LedgerError(
+                    f"account.name is {key.name}, but the key is of the exchange's account {told}, whose books are"
+                    f" those of {other}: name that account, or use a key of another one"
+                )
+            known: str = await connection.fetchval(
+                "UPDATE accounts SET exchange_account = coalesce(exchange_account, $2) WHERE id = $1"
+                " RETURNING exchange_account",
+                self._account,
+                told,
+            )
+            return known
+
+        return await self._database.transaction(work)
+
     async def _create(self, connection: Connection) -> None:
         key = self._account_key
         identity = (key.mode.value, key.exchange, key.endpoint, key.name)

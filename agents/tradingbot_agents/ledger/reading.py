@@ -16,7 +16,7 @@ from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, BotState
 from tradingbot_agents.ledger import invariants, pages, rows
 from tradingbot_agents.ledger.booking import EXACT
-from tradingbot_agents.ledger.database import Database
+from tradingbot_agents.ledger.database import Connection, Database
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Balance,
@@ -236,30 +236,45 @@ class LedgerReader:
         return await self._database.snapshot(lambda connection: pages.books(connection, self._account))
 
     async def symbols_traded(self, since: datetime) -> list[str]:
+        async def work(connection: Connection) -> list[str]:
+            found = await connection.fetch(
+                "SELECT DISTINCT symbol FROM orders WHERE account = $1 AND (finished_at IS NULL OR finished_at >= $2)"
+                " AND state <> 'approved' ORDER BY symbol",
+                self._account,
+                since,
+            )
+            return [row["symbol"] for row in found]
+
         await self._identify()
-        found = await self._database.fetch(
-            "SELECT DISTINCT symbol FROM orders WHERE account = $1 AND (finished_at IS NULL OR finished_at >= $2)"
-            " AND state <> 'approved' ORDER BY symbol",
-            self._account,
-            since,
-        )
-        return [row["symbol"] for row in found]
+        return await self._database.snapshot(work)
 
     async def unbooked_trades(self, symbol: str, orders: Mapping[str, str]) -> dict[str, Order]:
+        async def work(connection: Connection) -> dict[str, Order]:
+            booked = await connection.fetch(
+                "SELECT exchange_trade_id FROM fills"
+                " WHERE exchange_trade_id = ANY ($3) AND symbol = $2 AND account = $1",
+                self._account,
+                symbol,
+                list(orders),
+            )
+            unbooked = dict(orders)
+            for row in booked:
+                del unbooked[row["exchange_trade_id"]]
+            if not unbooked:
+                return {}
+            # Mostly there is nothing left to ask: no index serves this, for it would cost each order something.
+            found = await connection.fetch(
+                f"SELECT {rows.ORDER_COLUMNS} FROM orders o JOIN bots b ON b.id = o.bot"
+                " WHERE o.account = $1 AND o.symbol = $2 AND o.exchange_order_id = ANY ($3)",
+                self._account,
+                symbol,
+                sorted(set(unbooked.values())),
+            )
+            ours = {row["exchange_order_id"]: rows.order(row) for row in found}
+            return {trade: ours[order_id] for trade, order_id in unbooked.items() if order_id in ours}
+
         await self._identify()
-        found = await self._database.fetch(
-            f"SELECT t.trade_id, {rows.ORDER_COLUMNS}"
-            " FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS t (trade_id, order_id, place)"
-            " JOIN orders o ON o.exchange_order_id = t.order_id JOIN bots b ON b.id = o.bot"
-            " WHERE o.account = $1 AND o.symbol = $2 AND NOT EXISTS (SELECT FROM fills f"
-            "  WHERE f.exchange_trade_id = t.trade_id AND f.symbol = $2 AND f.account = $1)"
-            " ORDER BY t.place",
-            self._account,
-            symbol,
-            list(orders),
-            list(orders.values()),
-        )
-        return {row["trade_id"]: rows.order(row) for row in found}
+        return await self._database.snapshot(work)
 
     async def market_rules(self) -> dict[str, KnownRules]:
         await self._identify()

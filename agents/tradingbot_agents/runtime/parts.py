@@ -20,9 +20,10 @@ from tradingbot_agents.bus import HandlerFailed
 from tradingbot_agents.bus.topology import DATA_COLLECTION, EXECUTION, RISK
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.clock.system import Turns
+from tradingbot_agents.domain.events import Event, StreamLost, StreamRecovered
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.exchange.port import ExchangeError, MarketFeed, TradingVenue
-from tradingbot_agents.ledger.port import Hold, LedgerUnavailable
+from tradingbot_agents.ledger.port import Hold, LedgerError, LedgerUnavailable
 from tradingbot_agents.runtime import wiring
 from tradingbot_agents.runtime.connections import NEEDS, Connections, Secret, Variable
 from tradingbot_agents.runtime.identity import account_key
@@ -32,6 +33,7 @@ from tradingbot_api import TradingBot
 if TYPE_CHECKING:
     from tradingbot_agents.bus.rabbitmq import RabbitBus
     from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange, ExchangeKeys
+    from tradingbot_agents.exchange.ccxt_streams import StreamedFeed, StreamNotice
     from tradingbot_agents.ledger.postgres import PostgresLedger
     from tradingbot_agents.marketdata.influx import InfluxCandleStore
 
@@ -223,25 +225,67 @@ class FeedPart(Part):
 
     name = EXCHANGE
 
-    def __init__(self, bot: TradingBot, clock: Clock) -> None:
+    def __init__(self, bot: TradingBot, clock: Clock, sink: Sink) -> None:
         self._bot = bot
         self._clock = clock
+        self._sink = sink
         self._asked_at: datetime | None = None
         self._problem: str | None = None
+        self._streams: StreamedFeed | None = None
         self.exchange: CcxtExchange | None = None
 
+    @property
+    def feed(self) -> MarketFeed | None:
+        return self._streams or self.exchange
+
+    def _streamed(self) -> bool:
+        return self._bot.spec.exchange.feed == "websocket"
+
     async def open(self) -> None:
-        """Raises ``UnknownExchange``, too."""
+        """Raises ``UnknownExchange`` and ``NoStreams``, too."""
         from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange
 
         if self.exchange is None:
             self.exchange = CcxtExchange(
-                settings=wiring.exchange_settings(self._bot), clock=self._clock, keys=self._keys()
+                settings=wiring.exchange_settings(self._bot),
+                clock=self._clock,
+                keys=self._keys(),
+                streams=self._streamed(),
             )
         try:
             await self.exchange.market_rules(self._bot.spec.symbols)
         except ExchangeError as error:
             raise PartUnavailable(f"{self._bot.spec.exchange.name}: {error}") from error
+        if self._streamed():
+            from tradingbot_agents.exchange.ccxt_streams import StreamedFeed
+
+            self._streams = StreamedFeed(
+                exchange=self.exchange,
+                settings=wiring.stream_settings(self._bot),
+                clock=self._clock,
+                notice=self._tell_stream,
+            )
+            await self._streams.start()
+
+    def _tell_stream(self, notice: StreamNotice) -> None:
+        told: Event
+        if notice.working:
+            told = StreamRecovered(
+                at=notice.at,
+                agent=DATA_COLLECTION,
+                symbol=notice.symbol,
+                stream=notice.kind.value,
+                silent_seconds=None if notice.silent is None else notice.silent.total_seconds(),
+            )
+        else:
+            told = StreamLost(
+                at=notice.at,
+                agent=DATA_COLLECTION,
+                symbol=notice.symbol,
+                stream=notice.kind.value,
+                why=notice.why,
+            )
+        self._sink.emit(told)
 
     def _keys(self) -> ExchangeKeys | None:
         return None
@@ -267,6 +311,8 @@ class FeedPart(Part):
         return self._problem
 
     async def close(self) -> None:
+        if self._streams is not None:
+            await self._streams.stop()
         if self.exchange is not None:
             await self.exchange.close()
 
@@ -274,10 +320,14 @@ class FeedPart(Part):
 class VenuePart(FeedPart):
     """The exchange as execution trades on it, with the key that is in the Secret now."""
 
-    def __init__(self, bot: TradingBot, connections: Connections, clock: Clock) -> None:
-        super().__init__(bot, clock)
+    def __init__(self, bot: TradingBot, connections: Connections, clock: Clock, sink: Sink) -> None:
+        super().__init__(bot, clock, sink)
         self._connections = connections
         self._used: ExchangeKeys | None = None
+
+    def _streamed(self) -> bool:
+        # What is traded is asked about, and not overheard.
+        return False
 
     def _keys(self) -> ExchangeKeys | None:
         from tradingbot_agents.exchange.ccxt_exchange import ExchangeKeys
@@ -329,10 +379,16 @@ class AccountPart(Part):
             report = await exchange.check_account()
             if report.refusals:
                 raise PartUnavailable("; ".join(refusal.text for refusal in report.refusals))
+            told = report.facts.account_id
+            if told is not None and (known := await ledger.know_exchange_account(told)) != told:
+                raise PartUnavailable(
+                    f"the key is of the exchange's account {told}, but the books are of {known};"
+                    " use a key of that account, or another account.name"
+                )
             for note in report.notes:
                 get_logger().warning("account_note", agent=EXECUTION, note=note)
             await open_account(self._bot, ledger, exchange, self._clock)
-        except (ExchangeError, LedgerUnavailable) as error:
+        except (ExchangeError, LedgerError) as error:
             raise PartUnavailable(str(error)) from error
 
 
@@ -429,10 +485,10 @@ class Outside(msgspec.Struct, kw_only=True):
                 sink=sink,
             )
         if agent == DATA_COLLECTION:
-            parts.market = FeedPart(bot, clock)
+            parts.market = FeedPart(bot, clock, sink)
         if agent == EXECUTION:
             assert parts.database is not None, "it is among its needs"
-            parts.trading = VenuePart(bot, connections, clock)
+            parts.trading = VenuePart(bot, connections, clock, sink)
             parts.account = AccountPart(bot, parts.database, parts.trading, clock)
         if agent == RISK:
             assert parts.database is not None, "it is among its needs"
@@ -463,7 +519,7 @@ class Outside(msgspec.Struct, kw_only=True):
 
     @property
     def feed(self) -> MarketFeed | None:
-        return None if self.market is None else self.market.exchange
+        return None if self.market is None else self.market.feed
 
     @property
     def venue(self) -> TradingVenue | None:

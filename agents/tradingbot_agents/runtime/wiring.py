@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     # They cost megabytes that not every agent needs.
     from tradingbot_agents.bus.rabbitmq import RabbitSettings
     from tradingbot_agents.exchange.ccxt_exchange import CcxtSettings
+    from tradingbot_agents.exchange.ccxt_streams import StreamSettings
     from tradingbot_agents.exchange.simulated import SimulatedSettings
     from tradingbot_agents.marketdata.influx import InfluxSettings
 
@@ -424,4 +425,16 @@ def exchange_settings(bot: TradingBot) -> CcxtSettings:
         testnet=bot.spec.mode == "testnet",
         request_timeout=exchange.request_timeout,
         receive_window=exchange.receive_window,
+    )
+
+
+def stream_settings(bot: TradingBot) -> StreamSettings:
+    from tradingbot_agents.exchange.ccxt_streams import StreamSettings
+
+    spec = bot.spec
+    return StreamSettings(
+        symbols=spec.symbols,
+        timeframe=spec.timeframe,
+        silent_after=spec.data.stream_silent_after,
+        retry=spec.runtime.restart_delay,
     )

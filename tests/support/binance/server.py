@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from support.binance.books import Balance, BinanceBooks, BinanceOrder, BinanceTrade, Refused
+from support.binance.control import add_control
 from support.binance.faults import AFTER, Fault, FaultKind, Faults
 from support.binance.streams import Streams, candle_message, ticker_message
 from support.binance.symbols import MAJORS, BinanceSymbol, eight
@@ -90,8 +91,10 @@ class BinanceServer:
         balances: dict[str, Decimal] | None = None,
         key: ApiKey | None = None,
         testnet: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
-        """``testnet``: without the wallet's paths (sapi), as on Binance's own testnet."""
+        """``testnet``: without the wallet's paths (sapi), as on Binance's own testnet. ``port`` 0: a free one."""
         opening = {"USDT": Decimal("84.54")} if balances is None else balances
         self.books = BinanceBooks(MAJORS() if symbols is None else symbols, opening)
         self.key = key or ApiKey()
@@ -116,7 +119,8 @@ class BinanceServer:
         self._frozen: dict[str, Balance] | None = None
         self._window = _Window()
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._host = host
+        self._port = port
         self._stopping = asyncio.Event()
         self._arrived = asyncio.Event()
         self._routes = self._make_routes()
@@ -125,17 +129,18 @@ class BinanceServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def start(self) -> None:
         """Again after ``stop``: on the same port, with the same books."""
         self._stopping.clear()
         application = web.Application()
         application.router.add_get("/ws/{number}", self.streams.answer)
+        add_control(application, self)
         application.router.add_route("*", "/{tail:.*}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
 

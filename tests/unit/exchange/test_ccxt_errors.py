@@ -14,6 +14,7 @@ from tradingbot_agents.exchange.ccxt_errors import (
     RETRY_AFTER,
     Failure,
     clean,
+    is_key_refused,
     is_unknown_order,
     outcome_of_cancel,
     outcome_of_create,
@@ -140,6 +141,15 @@ def test_too_many_requests_are_known_by_class_or_status(name: str) -> None:
     assert isinstance(create(failure(name, sent=False, status=None)), RateLimited)
 
 
+@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize("status", [200, 400, 429])
+def test_an_answer_to_what_followed_the_order_says_nothing_of_it(name: str, status: int) -> None:
+    """Some classes of ccxt ask for the order right after they sent it: that may fail as it likes."""
+    seen = failure(name, status=status, followed=True)
+    assert type(create(seen)) is Ambiguous
+    assert type(outcome_of_cancel(seen, {}, frozenset())) is Ambiguous
+
+
 def test_a_wait_of_no_time_is_told_as_such() -> None:
     outcome = create(failure("RateLimitExceeded", retry_after=timedelta(0)))
     assert isinstance(outcome, RateLimited)
@@ -214,6 +224,21 @@ def test_a_question_fails_or_comes_too_often() -> None:
     assert type(outcome_of_read(failure("InvalidOrder"), frozenset())) is ExchangeError
     assert type(outcome_of_read(failure("RequestTimeout", status=None), frozenset())) is ExchangeError
     assert isinstance(outcome_of_read(failure("DDoSProtection", status=418), frozenset()), RateLimited)
+
+
+def test_a_refused_key_is_none_of_the_other_troubles() -> None:
+    assert is_key_refused(failure("PermissionDenied"), {})
+    assert is_key_refused(failure("DDoSProtection", status=401, code="-2015", sent=False), BINANCE_CODES)
+    assert is_key_refused(failure("ExchangeError", status=400, code="-1022"), BINANCE_CODES)
+    assert not is_key_refused(failure("PermissionDenied", status=503), {})
+    assert not is_key_refused(failure("PermissionDenied", status=None), {})
+    assert not is_key_refused(failure("InvalidNonce", status=400, code="-1021"), BINANCE_CODES)
+    assert not is_key_refused(failure("ExchangeError"), {})
+
+
+def test_a_question_with_a_key_that_worked_and_is_refused_is_no_rate_limit() -> None:
+    seen = failure("DDoSProtection", status=401, code="-2015", sent=False)
+    assert type(outcome_of_read(seen, BINANCE_RATE_CODES)) is ExchangeError
 
 
 @pytest.mark.parametrize(

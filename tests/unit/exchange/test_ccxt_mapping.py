@@ -13,8 +13,8 @@ from support.replay import order
 from tradingbot_agents.domain.fills import Fee
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Precision, PrecisionMode
 from tradingbot_agents.domain.values import OrderType, Side, TimeInForce
+from tradingbot_agents.exchange.ccxt_call import redirected
 from tradingbot_agents.exchange.ccxt_dialects import DIALECTS, dialect_of
-from tradingbot_agents.exchange.ccxt_exchange import redirected
 from tradingbot_agents.exchange.ccxt_mapping import (
     Unreadable,
     account_trades_of,

@@ -32,6 +32,7 @@ from tradingbot_agents.runtime.wiring import (
     risk_settings,
     simulated_settings,
     strategy_settings,
+    stream_settings,
     technical_analysis_settings,
     time_series_plan,
     time_series_settings,
@@ -235,6 +236,7 @@ LIVE_CASES: list[tuple[str, Any, dict[str, Any]]] = [
         {"data_collection.settle_delay": seconds(5), "data_collection.stale_after": seconds(300 + 5 + 120)},
     ),
     ("data.staleAfter", "10m", {"data_collection.stale_after": seconds(300 + 2 + 600)}),
+    ("data.streamSilentAfter", "50s", {"streams.silent_after": seconds(50)}),
     ("execution.exitWatchInterval", "15s", {"execution.watch_interval": seconds(15)}),
     ("execution.inspectInterval", "3m", {"execution.inspect_interval": seconds(180)}),
     ("execution.sweepInterval", "8s", {"execution.sweep_interval": seconds(8)}),
@@ -280,6 +282,7 @@ def live_settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "time_series": time_series_settings(bot),
         "plan": time_series_plan(bot),
         "exchange": exchange_settings(bot),
+        "streams": stream_settings(bot),
         "retention": retention(bot),
     }
     return dict(_flat("", msgspec.to_builtins(rooms, builtin_types=(Decimal, timedelta))))
@@ -349,7 +352,6 @@ NOT_IN_A_REPLAY = {
     "exchange.endpoint",
     "exchange.feed",
     "exchange.credentialsSecretRef.name",
-    "data.streamSilentAfter",
     "execution.entryTimeInForce",
     "execution.reconcileInterval",
 }
