@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test check format benchmarks reference golden servers clean clean-data
+SEEDS  ?= 1000
+
+.PHONY: help run test check format benchmarks reference golden servers simulate clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -14,6 +16,9 @@ run: $(STAMP)    ## The quick start: five agents trade three weeks of real candl
 
 test: $(STAMP)   ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+simulate: $(STAMP) ## The deterministic simulation: SEEDS=10000 lives of a bot, and what they met
+	@$(BIN)/python scripts/simulate.py --seeds $(SEEDS) $(ARGS)
 
 servers:         ## Real servers for the tests: InfluxDB (built, 4 to 10 min), RabbitMQ, PostgreSQL, PgBouncer
 	@bash scripts/servers/postgresql.sh

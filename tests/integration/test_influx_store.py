@@ -274,3 +274,12 @@ async def test_a_wrong_token_or_bucket_is_said_with_its_remedy_and_no_secret(inf
     async with room(influx, tmp_path / "two") as mended:
         await mended.store.write([a_candle(1)])
         assert await mended.store.latest("BTC/USDT", "5m", 5) == [a_candle(0), a_candle(1)]
+
+
+async def test_a_renewed_token_is_used_from_the_next_request_on(influx: Influx, tmp_path: Path) -> None:
+    async with room(influx, tmp_path, token="revoked") as opened:
+        await opened.store.write([a_candle(0)])
+        assert [event.name for event in opened.sink.events] == ["candles_spooled"]
+        opened.store.use_token(influx.token)
+        await opened.store.drain()
+        assert await opened.store.latest("BTC/USDT", "5m", 5) == [a_candle(0)]

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -85,6 +86,11 @@ async def outcome(call: Awaitable[Any]) -> Any:
         return type(error)
 
 
+async def books_of(ledger: Ledger) -> tuple[Any, ...]:
+    books = await ledger.account_books()
+    return books.opened_at, books.newest_at, books.balances, books.live
+
+
 async def state_of(ledger: Ledger) -> dict[str, Any]:
     """Everything that can be read of a bot; ids that a database hands out are left out."""
     return {
@@ -106,6 +112,8 @@ async def state_of(ledger: Ledger) -> dict[str, Any]:
         "entries": [(e.asset, e.amount, e.kind, e.cause, e.at) for e in await ledger.entries()],
         "rules": await ledger.market_rules(),
         "outside": await ledger.outside_total({"BTC/USDT": Decimal("50000")}),
+        "books": await books_of(ledger),
+        "traded": await ledger.symbols_traded(NOW + timedelta(seconds=30)),
     }
 
 
@@ -186,7 +194,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def live(self, data: st.DataObject) -> None:
         what = data.draw(st.sampled_from(WEIGHTED), label="what")
-        if what in ("claim", "change", "carry_on", "book") and not self.models[BOTS[0]].account.orders:
+        of_an_order = ("claim", "change", "carry_on", "book", "explain", "look_for_unbooked")
+        if what in of_an_order and not self.models[BOTS[0]].account.orders:
             what = "reserve"
         getattr(self, what)(**data.draw(STRATEGIES[what], label=what))
 
@@ -407,6 +416,72 @@ class LedgerMachine(RuleBasedStateMachine):
     def mark_dust(self, bot: str, symbol: str, leg: Leg, old: bool) -> None:
         epoch = self.epoch(bot, Role.EXECUTION, old)
         self.both(bot, lambda ledger: ledger.mark_dust(epoch, symbol, leg, self.now))
+
+    # --- what comes from outside
+
+    def settle_with(
+        self, bot: str, movements: dict[str, Decimal], cause: str, holds: dict[str, Decimal], outdated: bool = False
+    ) -> bool:
+        at = self.now
+
+        async def settle(ledger: Ledger) -> bool:
+            seen = await ledger.account_books()
+            if outdated:
+                seen = msgspec.structs.replace(seen, newest_entry=seen.newest_entry - 1)
+            return await ledger.settle_outside(seen, movements, holds, cause, at)
+
+        done: bool = self.both(bot, settle)
+        return done
+
+    @part_of_life(
+        1,
+        bot=bots,
+        movements=st.dictionaries(st.sampled_from(ASSETS), st.sampled_from((Decimal(-7), Decimal("0.5")))),
+        holds=st.dictionaries(st.sampled_from(ASSETS), st.sampled_from((Decimal(3), Decimal("0.1")))),
+        again=st.booleans(),
+        outdated=st.booleans(),
+    )
+    def settle(
+        self, bot: str, movements: dict[str, Decimal], holds: dict[str, Decimal], again: bool, outdated: bool
+    ) -> None:
+        cause = f"compared-{self.new_name()}"
+        self.settle_with(bot, movements, cause, holds, outdated)
+        if again:
+            self.settle_with(bot, movements, cause, holds, outdated)
+
+    @part_of_life(
+        3,
+        number=which,
+        bot=bots,
+        parts=st.lists(st.tuples(fractions, prices, fees), min_size=1, max_size=2),
+        more=st.sampled_from((None, None, "BNB", "USDT")),
+        halves=st.booleans(),
+    )
+    def explain(
+        self, number: int, bot: str, parts: list[tuple[str, str, str | None]], more: str | None, halves: bool
+    ) -> None:
+        """Fills that were booked as a movement before they were known; ``more``: with something else in it."""
+        _, order = self.pick(number)
+        made = [self.new_fill(order, *part) for part in parts]
+        self.fills += made
+        moved: dict[str, Decimal] = {}
+        for one in made:
+            for asset, amount in one.balance_changes().items():
+                moved[asset] = moved.get(asset, Decimal(0)) + amount
+        if more is not None:
+            moved[more] = moved.get(more, Decimal(0)) + Decimal(3)
+        self.settle_with(bot, {asset: by for asset, by in moved.items() if by}, f"compared-{self.new_name()}", {})
+        for fills in [[one] for one in made] if halves else [made]:
+            self.both(bot, lambda ledger, fills=fills: ledger.book(order.client_order_id, fills, None, self.now))
+
+    @part_of_life(1, number=which, bot=bots)
+    def look_for_unbooked(self, number: int, bot: str) -> None:
+        _, order = self.pick(number)
+        trades = {"never-booked": order.exchange_order_id or "x-nobody", "anothers": "x-nobody"}
+        if self.fills:
+            known = self.fills[number % len(self.fills)]
+            trades[known.exchange_trade_id] = f"x-{known.client_order_id}"
+        self.both(bot, lambda ledger: ledger.unbooked_trades(order.symbol, trades))
 
     # --- the rest
 

@@ -36,6 +36,7 @@ SETTINGS = Settings(
     watch_interval=timedelta(seconds=10),
     sweep_interval=timedelta(minutes=1),
     inspect_interval=timedelta(minutes=2),
+    reconcile_interval=None,
     rules_interval=timedelta(hours=1),
     reappear_window=timedelta(hours=1),
     stops_on_exchange=True,

@@ -23,7 +23,8 @@ from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.values import BotState, Leg, Mode, OrderType, Side, split_symbol
 from tradingbot_agents.exchange.port import TradingVenue
-from tradingbot_agents.execution import ExecutionAgent, Settings
+from tradingbot_agents.execution.agent import ExecutionAgent
+from tradingbot_agents.execution.settings import Settings
 from tradingbot_agents.ledger.outbox import OutboxRelay
 from tradingbot_agents.ledger.port import AccountKey, Decision, EntryProposal, Epoch, ExitRequest, Ledger, Role
 from tradingbot_agents.telemetry.sink import MemorySink
@@ -51,6 +52,7 @@ class Rig:
             base, quote = split_symbol(symbol)
             rules[symbol] = msgspec.structs.replace(RULES, symbol=symbol, base=base, quote=quote)
         self.venue = FakeVenue(self.clock, rules, dict.fromkeys(symbols, D(100)), CAPABILITIES)
+        self.venue.purse = dict(OPENING)
         self.state = BotState.RUNNING
         self.agent: ExecutionAgent | None = None
         self.risk: Epoch
@@ -256,12 +258,15 @@ class Rig:
     def events(self) -> list[str]:
         return [event.name for event in self.sink.events]
 
-    async def check(self) -> None:
-        """What must be true at any moment when nothing is under way."""
+    async def check_invariants(self) -> None:
         violations = [f"{rule.name}: {one}" for rule in await self.ledger.invariants() for one in rule.violations]
         assert violations == []
+
+    async def check(self) -> None:
+        """What must be true at any moment when nothing is under way."""
+        await self.check_invariants()
         booked = {fill.exchange_trade_id: fill.amount for fill in await self.ledger.fills()}
-        assert booked == {trade.exchange_trade_id: trade.amount for trade in self.venue.trades}
+        assert booked == {trade.exchange_trade_id: trade.amount for trade in self.venue.made}
         known = {order.client_order_id: order for order in await self.ledger.orders()}
         for shown in await self.venue.open_orders():
             assert shown.client_order_id in known

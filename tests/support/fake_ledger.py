@@ -66,6 +66,9 @@ class FakeLedger:
         self.epoch += 1
         return Epoch(role, self.epoch)
 
+    async def check_epoch(self, epoch: Epoch) -> None:
+        self._asked("check_epoch", epoch)
+
     async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
         self._asked("reserve_many", epoch)
         return [self._reserve(proposal) for proposal in proposals]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -30,6 +30,8 @@ from tradingbot_agents.exchange.port import (
 )
 
 RETRY_AFTER = timedelta(seconds=2)
+LAG = timedelta(seconds=15)
+"""The longest time for which balances are stale."""
 STOPS = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
 
 
@@ -44,6 +46,8 @@ class Spoil(StrEnum):
     DUPLICATED = "duplicated"
     LATE_TRADES = "late_trades"
     """The newest trade of the order is not shown yet."""
+    STALE = "stale"
+    """Balances from before the last trade, if that was not long ago."""
 
 
 SPOILS = {
@@ -71,9 +75,16 @@ class FakeVenue:
         self.capabilities = capabilities
         self.orders: dict[str, ExchangeOrder] = {}
         """By the exchange's id."""
-        self.trades: list[ExchangeTrade] = []
+        self.made: list[ExchangeTrade] = []
+        """All trades."""
         self.base: dict[str, Decimal] = {}
         """Base currency held, by symbol."""
+        self.purse: dict[str, Decimal] = {}
+        """What the account has of other assets."""
+        self._before_trade: dict[str, Decimal] = {}
+        self._traded_at = clock.now()
+        self.hidden: set[str] = set()
+        """Trades, by their id, that no list shows."""
         self.liquidity: Decimal | None = None
         """The most that one order fills at once (``None``: all of it)."""
         self.fee_asset: str | None = None
@@ -113,6 +124,13 @@ class FakeVenue:
         order = self.named(client_order_id)
         self._fill(order, self.prices[order.symbol], amount)
 
+    def fill_late(self, client_order_id: str, amount: Decimal) -> list[str]:
+        """An order that had ended has filled more than it said; its new trades."""
+        known = len(self.made)
+        order = self.named(client_order_id)
+        self._end(self._fill(order, self.prices[order.symbol], amount))
+        return [trade.exchange_trade_id for trade in self.made[known:]]
+
     def settle(self, client_order_id: str) -> None:
         """An order that hung is filled as far as the liquidity allows, and ends."""
         order = self.named(client_order_id)
@@ -124,6 +142,34 @@ class FakeVenue:
         """Somebody cancels it on the exchange."""
         self._end(self.named(client_order_id))
 
+    def order_by_hand(self, symbol: str, side: Side, amount: str, price: str, name: str | None = None) -> str:
+        """Somebody else's order rests on the account; the exchange's id of it."""
+        order = ExchangeOrder(
+            exchange_order_id=str(len(self.orders) + 1),
+            client_order_id=name,
+            symbol=symbol,
+            side=side,
+            type=OrderType.LIMIT,
+            state=ExchangeOrderState.OPEN,
+            amount=Decimal(amount),
+            filled=ZERO,
+            limit_price=Decimal(price),
+            at=self._clock.now(),
+        )
+        return self._keep(order).exchange_order_id
+
+    def fill_by_hand(self, exchange_order_id: str) -> None:
+        order = self.orders[exchange_order_id]
+        self._fill(order, order.limit_price or self.prices[order.symbol])
+
+    def totals(self) -> dict[str, Decimal]:
+        """What the account has, free and used."""
+        totals = dict(self.purse)
+        for symbol, amount in self.base.items():
+            base = self.rules[symbol].base
+            totals[base] = totals.get(base, ZERO) + amount
+        return totals
+
     # --- the port --------------------------------------------------------------------------------------
 
     async def market_rules(self, symbols: Sequence[str]) -> Mapping[str, SymbolRules]:
@@ -131,8 +177,18 @@ class FakeVenue:
         return {symbol: self.rules[symbol] for symbol in symbols}
 
     async def balances(self) -> Mapping[str, ExchangeBalance]:
-        self._call("balances")
-        return {self.rules[symbol].base: ExchangeBalance(amount, ZERO) for symbol, amount in self.base.items()}
+        stale = self._call("balances") is Spoil.STALE and self._clock.now() - self._traded_at < LAG
+        used: dict[str, Decimal] = {}
+        for order in self.orders.values():
+            if order.state is ExchangeOrderState.OPEN:
+                rules, left = self.rules[order.symbol], order.amount - order.filled
+                asset = rules.base if order.side is Side.SELL else rules.quote
+                left = left if order.side is Side.SELL else left * (order.limit_price or self.prices[order.symbol])
+                used[asset] = used.get(asset, ZERO) + left
+        return {
+            asset: ExchangeBalance(total - used.get(asset, ZERO), used.get(asset, ZERO))
+            for asset, total in (self._before_trade if stale else self.totals()).items()
+        }
 
     async def ticker(self, symbol: str) -> Ticker:
         self._call("ticker")
@@ -173,12 +229,19 @@ class FakeVenue:
 
     async def trades_of_order(self, symbol: str, exchange_order_id: str) -> list[ExchangeTrade]:
         spoil = self._call("trades_of_order")
-        trades = [trade for trade in self.trades if trade.exchange_order_id == exchange_order_id]
+        trades = [trade for trade in self._shown() if trade.exchange_order_id == exchange_order_id]
         if spoil is Spoil.LATE_TRADES:
             return trades[:-1]
         return [*trades, *trades] if spoil is Spoil.DUPLICATED else trades
 
+    async def trades(self, symbol: str, since: datetime) -> list[ExchangeTrade]:
+        self._call("trades")
+        return [trade for trade in self._shown() if trade.symbol == symbol and trade.at >= since]
+
     # --- inside ----------------------------------------------------------------------------------------
+
+    def _shown(self) -> list[ExchangeTrade]:
+        return [trade for trade in self.made if trade.exchange_trade_id not in self.hidden]
 
     def _call(self, name: str) -> Spoil | None:
         self.calls.append(name)
@@ -230,6 +293,7 @@ class FakeVenue:
 
     def _fill(self, order: ExchangeOrder, price: Decimal, most: Decimal | None = None) -> ExchangeOrder:
         """In two trades, so that an order's trades are more than one."""
+        self._before_trade, self._traded_at = self.totals(), self._clock.now()
         amount = order.amount - order.filled
         for limit in (most, self.liquidity):
             if limit is not None:
@@ -244,9 +308,9 @@ class FakeVenue:
             fee = Fee(rules.base, part * rate) if buys else Fee(rules.quote, part * price * rate)
             if self.fee_asset is not None:
                 fee = Fee(self.fee_asset, part * rate)
-            self.trades.append(
+            self.made.append(
                 ExchangeTrade(
-                    exchange_trade_id=str(len(self.trades) + 1),
+                    exchange_trade_id=str(len(self.made) + 1),
                     exchange_order_id=order.exchange_order_id,
                     symbol=order.symbol,
                     side=order.side,
@@ -258,6 +322,10 @@ class FakeVenue:
             )
             change = part * (ONE if self.fee_asset else ONE - rate) if buys else -part
             self.base[order.symbol] = self.base.get(order.symbol, ZERO) + change
+            paid = -part * price if buys else part * price
+            self.purse[rules.quote] = self.purse.get(rules.quote, ZERO) + paid
+            if fee.asset != rules.base:
+                self.purse[fee.asset] = self.purse.get(fee.asset, ZERO) - fee.amount
         filled = order.filled + amount
         state = ExchangeOrderState.CLOSED if filled == order.amount else ExchangeOrderState.OPEN
         return self._keep(

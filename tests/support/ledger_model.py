@@ -34,6 +34,7 @@ from tradingbot_agents.ledger.port import (
     Adoption,
     Balance,
     Booking,
+    Books,
     Decision,
     Entry,
     EntryProposal,
@@ -51,6 +52,7 @@ from tradingbot_agents.ledger.port import (
     Outcome,
     Performance,
     Refusal,
+    Reversal,
     Role,
     Trade,
     UnknownOrder,
@@ -102,6 +104,7 @@ class ModelAccount:
     def __init__(self, key: AccountKey) -> None:
         self.key = key
         self.quote: str | None = None
+        self.opened_at: datetime | None = None
         self.entries: list[Entry] = []
         self.assets: set[str] = set()
         self.set_aside: dict[str, Decimal] = {}
@@ -219,6 +222,7 @@ class LedgerModel:
                 raise LedgerError("another quote currency")
             return False
         account.quote = quote
+        account.opened_at = at
         for asset, amount in opening.items():
             account.assets.add(asset)
             if amount:
@@ -534,6 +538,11 @@ class LedgerModel:
             account.orders[client_order_id] = order
             self.move_position(order, fill)
             account.bots[order.bot].last_orders[order.symbol] = client_order_id
+        reversals, doubtful = self.reverse(new, at)
+        for back in reversals:
+            moved = total_of(fill.balance_changes().get(back.asset, ZERO) for fill in new)
+            if total_of((moved, back.amount)) == ZERO:
+                touched.discard(back.asset)
         if ends:
             assert final is not None
             order = replace(order, state=final, finished_at=at, reason=reason)
@@ -551,6 +560,8 @@ class LedgerModel:
             new_fills=tuple(new),
             closed_trade=trade,
             overdrawn=tuple(balance for asset in sorted(touched) if (balance := account.balance(asset)).total < ZERO),
+            reversals=reversals,
+            doubtful=doubtful,
         )
 
     def enter_fill(self, fill: Fill) -> set[str]:
@@ -690,6 +701,77 @@ class LedgerModel:
         self.account.locked_outside = dict(holds)
         self.account.assets |= holds.keys()
 
+    async def account_books(self) -> Books:
+        account = self.account
+        newest = account.entries[-1] if account.entries else None
+        return Books(
+            opened_at=account.opened_at,
+            newest_entry=0 if newest is None else newest.number,
+            newest_at=None if newest is None else newest.at,
+            balances=await self.balances(),
+            live=tuple(order for order in account.orders.values() if order.state in LIVE),
+        )
+
+    async def symbols_traded(self, since: datetime) -> list[str]:
+        return sorted(
+            {
+                order.symbol
+                for order in self.account.orders.values()
+                if order.state is not S.APPROVED and (order.finished_at is None or order.finished_at >= since)
+            }
+        )
+
+    async def unbooked_trades(self, symbol: str, orders: Mapping[str, str]) -> dict[str, Order]:
+        ours = {order.exchange_order_id: order for order in self.account.orders.values() if order.symbol == symbol}
+        unbooked = (trade for trade in orders if (symbol, trade) not in self.account.fills)
+        return {trade: ours[orders[trade]] for trade in unbooked if orders[trade] in ours}
+
+    async def settle_outside(
+        self, seen: Books, movements: Mapping[str, Decimal], holds: Mapping[str, Decimal], cause: str, at: datetime
+    ) -> bool:
+        if any((entry.kind, entry.cause, entry.asset in movements) == ("outside", cause, True)
+               for entry in self.account.entries):  # fmt: skip
+            return True
+        if (await self.account_books()).mark != seen.mark:
+            return False
+        for asset, amount in movements.items():
+            self.account.enter(asset, amount, "outside", cause, at)
+        await self.set_outside_holds(holds)
+        return True
+
+    def reverse(self, fills: Sequence[Fill], at: datetime) -> tuple[tuple[Reversal, ...], tuple[str, ...]]:
+        """Take back the movements that the fills were; and those that are like them and stay."""
+        standing: dict[str, dict[str, Decimal]] = {}
+        moved_at: dict[str, datetime] = {}
+        for entry in self.account.entries:
+            if entry.kind in ("outside", "reversal"):
+                amounts = standing.setdefault(entry.cause, {})
+                amounts[entry.asset] = total_of((amounts.get(entry.asset, ZERO), entry.amount))
+                moved_at.setdefault(entry.cause, entry.at)
+        left = list(fills)
+
+        def known_by(cause: str) -> dict[str, Decimal]:
+            changes: dict[str, Decimal] = {}
+            for fill in left:
+                if fill.at <= moved_at[cause]:
+                    for asset, amount in fill.balance_changes().items():
+                        changes[asset] = total_of((changes.get(asset, ZERO), amount))
+            return {asset: amount for asset, amount in changes.items() if amount}
+
+        reversals: list[Reversal] = []
+        others: list[str] = []
+        for cause in sorted(standing, key=lambda cause: (moved_at[cause], cause)):
+            changes = known_by(cause)
+            if changes and changes.items() <= standing[cause].items():
+                left = [fill for fill in left if fill.at > moved_at[cause]]
+                for asset in sorted(changes):
+                    self.account.enter(asset, -changes[asset], "reversal", cause, at)
+                    reversals.append(Reversal(asset=asset, amount=-changes[asset], cause=cause))
+            else:
+                others.append(cause)
+        stands = {cause: {asset for asset, amount in standing[cause].items() if amount} for cause in others}
+        return tuple(reversals), tuple(cause for cause in others if known_by(cause).keys() & stands[cause])
+
     async def unpublished(self, role: Role, limit: int = 100) -> list[OutboxRow]:
         return self.bot.outbox[role][:limit]
 
@@ -726,7 +808,7 @@ class LedgerModel:
             came = total_of(
                 entry.amount * priced[entry.asset]
                 for entry in self.account.entries
-                if entry.kind == "outside" and entry.asset in priced
+                if entry.kind in ("outside", "reversal") and entry.asset in priced
             )
             self.bot.equity[at] = EquityPoint(at, worth - came, came)
         return balances, self.bot.equity[at].equity
@@ -799,7 +881,7 @@ class LedgerModel:
             return total_of(
                 entry.amount * (Decimal(1) if entry.asset == quote else prices.get(f"{entry.asset}/{quote}", ZERO))
                 for entry in self.account.entries
-                if entry.kind == "outside"
+                if entry.kind in ("outside", "reversal")
             )
 
     async def entries(self, limit: int | None = None) -> list[Entry]:

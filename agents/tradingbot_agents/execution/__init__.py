@@ -3,8 +3,3 @@
 The pure part decides (``resolve`` for orders, ``exits`` for positions, ``fills`` for the money); ``desk`` talks
 to the exchange and the ledger about one order at a time, and ``agent`` is woken by messages, candles and timers.
 """
-
-from tradingbot_agents.execution.agent import ExecutionAgent
-from tradingbot_agents.execution.settings import LookUpSettings, Settings, TrailingSettings
-
-__all__ = ["ExecutionAgent", "LookUpSettings", "Settings", "TrailingSettings"]

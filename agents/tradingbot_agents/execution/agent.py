@@ -30,7 +30,7 @@ from tradingbot_agents.domain.events import (
     PositionUnprotected,
 )
 from tradingbot_agents.domain.messages import CandleClosed, OrderApproved
-from tradingbot_agents.domain.orders import Order, OrderState
+from tradingbot_agents.domain.orders import IllegalTransition, Order, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, BotState, Leg, OrderType
@@ -55,10 +55,19 @@ from tradingbot_agents.execution.exits import (
     observe_candle,
 )
 from tradingbot_agents.execution.fills import DatedPrice
+from tradingbot_agents.execution.reconciler import Reconciler
 from tradingbot_agents.execution.settings import Settings
 from tradingbot_agents.execution.view import View
 from tradingbot_agents.ledger.outbox import OutboxRelay
-from tradingbot_agents.ledger.port import ExitRequest, Fenced, Ledger, LedgerError, LedgerUnavailable, Role
+from tradingbot_agents.ledger.port import (
+    ExitRequest,
+    Fenced,
+    HoldExceeded,
+    Ledger,
+    LedgerError,
+    LedgerUnavailable,
+    Role,
+)
 from tradingbot_agents.telemetry import Sink
 
 RECENT_ORDERS = 500
@@ -109,6 +118,14 @@ class ExecutionAgent:
             view=self._view,
             state=state,
         )
+        self._reconciler = (
+            None
+            if settings.reconcile_interval is None
+            else Reconciler(
+                bot=bot, settings=settings, clock=clock, sink=sink, ledger=ledger, venue=venue, desk=self._desk
+            )
+        )
+        self._reconcile_at: datetime | None = None
         self._relay = OutboxRelay(ledger, Role.EXECUTION, bus)
         self._rules: dict[str, SymbolRules] = {}
         self._correlations: dict[str, str] = {}
@@ -169,8 +186,15 @@ class ExecutionAgent:
         await self._inspect()
         for symbol in self._view.active_symbols():
             await self._look_after(symbol, None)
+        if self._reconciler is not None:
+            await self._reconcile(self._reconciler)
         await self._send_entries()
         await self._relay.flush()
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether the account was compared with the exchange since the start, or need not be: entries are sent."""
+        return self._reconciler is None or self._reconciler.done
 
     async def _refresh(self) -> None:
         self._view.replace(await self._ledger.positions(), await self._ledger.live_orders())
@@ -222,7 +246,14 @@ class ExecutionAgent:
             try:
                 if self._stale:
                     await self._refresh()
-                await work()
+                try:
+                    await work()
+                except (IllegalTransition, HoldExceeded) as error:
+                    # Bookings carry no epoch: an older process that is not gone yet may have told the books what this
+                    # view does not know. What is wrong by the books as well is raised by the second try.
+                    structlog.get_logger().warning("view_outdated", agent=self.name, error=str(error))
+                    await self._refresh()
+                    await work()
                 if self._desk.unpublished:
                     await self._flush()
             except Fenced as error:
@@ -241,23 +272,37 @@ class ExecutionAgent:
         )
 
     def _plan_wake(self) -> None:
-        dues = [due for due in (self._desk.next_due(), self._retry_at, *self._rests.values()) if due is not None]
-        due = min(dues, default=None)
+        due = self._retry_at  # While the ledger is away, nothing that is due can be done.
+        if due is None:
+            planned = (self._desk.next_due(), self._reconcile_at, *self._rests.values())
+            due = min((due for due in planned if due is not None), default=None)
         if self._wake is not None:
             if self._wake[0] == due:
                 return
             self._wake[1].cancel()
             self._wake = None
         if due is not None:
-            self._wake = (due, self._timers.at(self.name, due, self._on_timer(self._on_wake)))
+            self._wake = (due, self._timers.at(self.name, due, self._wake_up))
+
+    async def _wake_up(self) -> None:
+        # First of all: a wake whose work can not even be begun has fired as well, and must be planned anew.
+        self._wake = None
+        await self._on_timer(self._on_wake)()
 
     async def _on_wake(self) -> None:
-        self._wake = None
         if self._retry_at is not None and self._retry_at <= self._clock.now():
             self._retry_at = None
             await self._sweep()
             return
-        for symbol in self._view.active_symbols():
+        due = self._reconcile_at
+        if self._reconciler is not None and due is not None and due <= self._clock.now():
+            # An order that appears after all explains what would come from outside else.
+            await self._inspect()
+            await self._reconcile(self._reconciler)
+            await self._send_entries()
+        # Also of what is not active any more: a view that was read anew may lack what a look was planned for, and
+        # nobody else would take the plan away.
+        for symbol in sorted({*self._view.active_symbols(), *self._rests}):
             await self._look(symbol, None, looking=False)
 
     async def _take_entry(self) -> None:
@@ -284,6 +329,8 @@ class ExecutionAgent:
             await self._look(symbol, seen, looking=True)
 
     async def _sweep(self) -> None:
+        # One that has nothing to write would never learn that a newer process has taken over.
+        await self._ledger.check_epoch(self._desk.epoch)
         await self._refresh()
         for symbol in self._view.active_symbols():
             await self._look(symbol, None, looking=False)
@@ -301,6 +348,14 @@ class ExecutionAgent:
         except ExchangeError as error:
             structlog.get_logger().warning("inspection_failed", agent=self.name, error=str(error))
 
+    async def _reconcile(self, reconciler: Reconciler) -> None:
+        """Compare the account with the exchange, and look after what was found."""
+        # Should this one break off, there is a next.
+        self._reconcile_at = self._clock.now() + self._settings.look_up.margin
+        self._reconcile_at = await reconciler.run()
+        for symbol in self._view.active_symbols():
+            await self._look_after(symbol, None)
+
     async def _read_rules(self) -> None:
         try:
             rules = await self._venue.market_rules(sorted(self._rules))
@@ -313,6 +368,8 @@ class ExecutionAgent:
     # --- orders and positions --------------------------------------------------------------------------
 
     async def _send_entries(self) -> None:
+        if not self.reconciled:
+            return
         for order in await self._ledger.orders_to_send():
             await self._desk.send_entry(order)
             await self._look_after(order.symbol, None)

@@ -13,7 +13,7 @@ id and within its expiry. A run that was killed there so ends with the trades of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -21,11 +21,14 @@ from tradingbot_agents.bus.topology import EXECUTION
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.events import (
     FillBooked,
+    LateFillBooked,
     OrderReappeared,
     OrderRejected,
     OrderResolved,
     OrderUnknown,
     OrderUnresolved,
+    OutsideMovementDoubtful,
+    OutsideMovementReversed,
     Overdrawn,
     TradeClosed,
 )
@@ -39,6 +42,7 @@ from tradingbot_agents.execution.fills import DatedPrice, is_fresh, pricing_symb
 from tradingbot_agents.execution.resolve import (
     LookUps,
     Resolution,
+    distinct,
     has_news,
     resolve_found,
     resolve_missing,
@@ -417,7 +421,31 @@ class Desk:
 
     # --- booking ---------------------------------------------------------------------------------------
 
+    async def book_found(self, order: Order, trades: Sequence[exchange.ExchangeTrade]) -> None:
+        """Book trades that the look-ups of their order have not brought; it may be any bot's of the account, and may
+        have ended in the books. Such trades say of a live order no more than that it filled."""
+        late = order.state.is_final
+        once = distinct(trades)
+        filled = order.filled + sum((trade.amount for trade in once), ZERO)
+        final = OrderState.FILLED if not late and filled >= order.amount else None
+        booking = await self._settle(order, Resolution(trades=once, final=final), None)
+        if late and booking.new_fills:
+            self._sink.emit(
+                LateFillBooked(
+                    at=self._clock.now(),
+                    agent=EXECUTION,
+                    correlation_id=order.correlation_id,
+                    client_order_id=order.client_order_id,
+                    symbol=order.symbol,
+                    state=order.state.value,
+                    fills=len(booking.new_fills),
+                )
+            )
+
     async def _book(self, order: Order, resolution: Resolution, reason: str | None) -> Order:
+        return (await self._settle(order, resolution, reason)).order
+
+    async def _settle(self, order: Order, resolution: Resolution, reason: str | None) -> Booking:
         fills: list[Fill] = []
         for trade in resolution.trades:
             symbol = pricing_symbol(trade)
@@ -426,10 +454,11 @@ class Desk:
         now = self._clock.now()
         booking = await self._ledger.book(order.client_order_id, fills, resolution.final, now, reason)
         self.unpublished = True
-        self._take(booking.order)
-        self._view.take_position(booking.position)
+        if booking.order.bot == self._bot:
+            self._take(booking.order)
+            self._view.take_position(booking.position)
         self._announce(booking)
-        return booking.order
+        return booking
 
     async def _price_at(self, symbol: str, at: datetime) -> DatedPrice | None:
         """A price to value a fee with. ``None``: there is none close enough in time, and the fee stays unvalued."""
@@ -473,7 +502,29 @@ class Desk:
                     total=balance.total,
                 )
             )
-        if booking.closed_trade is not None:
+        for back in booking.reversals:
+            self._sink.emit(
+                OutsideMovementReversed(
+                    at=now,
+                    agent=EXECUTION,
+                    correlation_id=order.correlation_id,
+                    asset=back.asset,
+                    amount=back.amount,
+                    cause=back.cause,
+                    client_order_id=order.client_order_id,
+                )
+            )
+        for cause in booking.doubtful:
+            self._sink.emit(
+                OutsideMovementDoubtful(
+                    at=now,
+                    agent=EXECUTION,
+                    correlation_id=order.correlation_id,
+                    cause=cause,
+                    client_order_id=order.client_order_id,
+                )
+            )
+        if booking.closed_trade is not None and order.bot == self._bot:
             self.announce_closed(booking.closed_trade, order.correlation_id)
 
     def announce_closed(self, trade: Trade, correlation_id: str) -> None:

@@ -50,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     no message can be lost while the process lives, as in a lockstep replay)."""
     inspect_interval: timedelta | None
     """Between looks for orders on the exchange that should not be there (``None``: only at start)."""
+    reconcile_interval: timedelta | None
+    """Between comparisons of the account with the exchange (``None``: never; only where nobody else can reach the
+    account). With it, no entry is sent before the first is done."""
     rules_interval: timedelta | None
     """Between reads of the exchange's market rules (``None``: only at start, where they come from a file)."""
     reappear_window: timedelta

@@ -133,6 +133,10 @@ class InfluxCandleStore:
         )
         return cls(client, settings, spool=spool, clock=clock, sink=sink, agent=agent)
 
+    def use_token(self, token: str) -> None:
+        """From the next request on."""
+        self._client.api_client.set_default_header("Authorization", f"Token {token}")
+
     @property
     def _spool(self) -> Spool:
         if self._own_spool is None:

@@ -1,7 +1,7 @@
 """The first start on a real exchange: the ledger's account is opened with what is on the exchange's.
 
-It happens once for ever. Everything after it is a fill, a fee, or an outside movement, so nothing of ours may have been
-sent before: execution does it before its agent starts.
+It happens once for ever. Everything after it is a fill, a fee, or an outside movement, so nothing of ours may have
+been sent before: execution does it before its agent starts.
 """
 
 from __future__ import annotations

@@ -186,6 +186,7 @@ class TimeSeriesPart(Part):
         self._clock = clock
         self._sink = sink
         self._drain_at: datetime | None = None
+        self._used = ""
         self.store: InfluxCandleStore | None = None
 
     async def open(self) -> None:
@@ -193,9 +194,10 @@ class TimeSeriesPart(Part):
         from tradingbot_agents.marketdata.spool import Spool
 
         series = self._bot.spec.time_series
+        self._used = self._token.reveal()
         self.store = InfluxCandleStore.open(
             self._url.reveal(),
-            self._token.reveal(),
+            self._used,
             wiring.time_series_settings(self._bot),
             spool=None if self._spool is None else Spool(self._spool, series.spool_length),
             clock=self._clock,
@@ -208,10 +210,15 @@ class TimeSeriesPart(Part):
         return await self.store.problem()
 
     async def tend(self) -> None:
+        assert self.store is not None, "only what is open is tended"
+        token = self._token.reveal()
+        if token != self._used:
+            self._used = token
+            self.store.use_token(token)
+            get_logger().info("time_series_token_renewed", agent=self._agent)
         now = self._clock.now()
         if self._spool is None or (self._drain_at is not None and now < self._drain_at):
             return
-        assert self.store is not None, "only what is open is tended"
         self._drain_at = now + self._bot.spec.time_series.retry_delay
         await self.store.drain()
 

@@ -156,6 +156,11 @@ class TestMessages:
         with pytest.raises(msgspec.ValidationError, match="id"):
             decode(json.dumps(line))
 
+    @pytest.mark.parametrize("body", [b"", b"\xff", b'{"type":"\xff"}', b'{"type":' + b"[" * 100_000])
+    def test_what_is_not_a_message_at_all_is_refused_alike(self, body: bytes) -> None:
+        with pytest.raises(msgspec.DecodeError):
+            decode(body)
+
     def test_a_base_message_has_no_order(self) -> None:
         with pytest.raises(TypeError, match="no key"):
             _ = Message(**ENVELOPE).key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,16 +15,18 @@ import pytest
 from support.execution import FIVE_MINUTES, LOOK_UP, RULES, SETTINGS, SYMBOL, TRAILING, D, candle
 from support.execution_rig import ACCOUNT, BOT, Rig
 from support.failing_ledger import Crash, FailingLedger
+from support.fake_venue import Spoil
 from support.ledger_model import LedgerModel, ModelAccount
 from support.sabotage import CRASHES, Plan, Saboteur
 from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.messages import CandleClosed
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.position import PositionState
 from tradingbot_agents.domain.values import Leg, OrderType, Side
 from tradingbot_agents.exchange.port import OrderRequest
-from tradingbot_agents.execution import Settings
-from tradingbot_agents.ledger.port import Ledger
+from tradingbot_agents.execution.settings import Settings
+from tradingbot_agents.ledger.port import Fenced, Ledger, LedgerUnavailable, Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
 from .conftest import RigFactory
@@ -253,7 +256,7 @@ async def play(rig: Rig, saboteur: Saboteur) -> list[object]:
                     rig.venue.move(SYMBOL, price)
                 await once(lambda bar=bar: rig.tell(bar), bar)  # type: ignore[misc]
     await rig.check()
-    return [(trade.side, trade.price, trade.amount, trade.at) for trade in rig.venue.trades]
+    return [(trade.side, trade.price, trade.amount, trade.at) for trade in rig.venue.made]
 
 
 LOCKSTEP = msgspec.structs.replace(
@@ -286,6 +289,80 @@ async def test_the_real_ledger_tells_the_same_story(ledger_dsn: str) -> None:
     finally:
         await ledger.close()
     assert told == expected
+
+
+async def test_a_look_that_was_planned_for_a_position_ends_with_it(rig: Rig) -> None:
+    """The view is read anew and lacks the position, for another process booked its end: the planned look must come
+    once, and not for ever."""
+    ledger = FailingLedger(rig.ledger)
+    await rig.start(ledger)
+    await rig.approve()
+    (stop,) = await rig.legs(Leg.STOP)
+    rig.venue.cancel_by_hand(stop.client_order_id)
+    await rig.run_until(rig.clock.now() + FIVE_MINUTES, until=lambda: "position_unprotected" in rig.events())
+
+    ledger.fail("orders_to_send", LedgerUnavailable("away"))
+    await rig.approve(must=False)
+    sold = Fill(
+        exchange_trade_id="late",
+        client_order_id=stop.client_order_id,
+        symbol=SYMBOL,
+        side=Side.SELL,
+        price=D(95),
+        amount=(await rig.position()).amount,
+        at=rig.clock.now(),
+        fee=None,
+    )
+    await rig.ledger.book(stop.client_order_id, [sold], None, rig.clock.now())
+    wakes = itertools.count()
+    await rig.run_until(rig.clock.now() + timedelta(seconds=8), until=lambda: next(wakes) > 100)
+    assert next(wakes) < 20
+    assert (await rig.position()).state is PositionState.FLAT
+
+
+async def test_a_wake_that_meets_no_ledger_is_not_the_last_one(make_rig: RigFactory) -> None:
+    """The books must be read anew first, and that fails: what the wake was planned for is still to be done."""
+    alone = {"watch_interval": None, "sweep_interval": None, "inspect_interval": None}
+    rig = await make_rig(settings=msgspec.structs.replace(SETTINGS, **alone))
+    ledger = FailingLedger(rig.ledger)
+    await rig.start(ledger)
+    await rig.approve()
+    (stop,) = await rig.legs(Leg.STOP)
+    rig.venue.cancel_by_hand(stop.client_order_id)
+    await rig.candle("100")
+    assert "position_unprotected" in rig.events()
+
+    ledger.fail("orders_to_send", LedgerUnavailable("away"))
+    for _ in range(10):
+        ledger.fail("positions", LedgerUnavailable("away"))
+    await rig.approve(must=False)
+    await rig.run(60)
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.CANCELLED, OrderState.OPEN]
+
+
+async def test_a_process_with_nothing_to_write_learns_that_it_is_fenced_off(rig: Rig) -> None:
+    await rig.start()
+    await rig.ledger.raise_epoch(Role.EXECUTION, rig.clock.now())
+    with pytest.raises(Fenced):
+        await rig.run(61)
+    assert "fenced_off" in rig.events()
+
+
+async def test_an_end_that_an_older_process_booked_is_read_and_not_fought_over(rig: Rig) -> None:
+    await rig.start()
+    rig.venue.slow = True
+    name = await rig.approve()
+    rig.venue.cancel_by_hand(name)
+    await rig.ledger.book(name, [], OrderState.CANCELLED, rig.clock.now())
+    rig.venue.spoil("order_by_client_id", Spoil.LOST_REQUEST, times=20)
+    await rig.run(SETTINGS.order_time_limit.total_seconds() + 15)
+    assert (await rig.order(name)).state is OrderState.CANCELLED
+    assert "cancel_order" not in rig.venue.calls
+    rig.venue.spoils.clear()
+    rig.venue.slow = False
+    await rig.approve()
+    assert [stop.state for stop in await rig.legs(Leg.STOP)] == [OrderState.OPEN]
+    await rig.check()
 
 
 async def test_an_order_that_nobody_wrote_down_is_reported_once_and_left_alone(rig: Rig) -> None:
