@@ -10,7 +10,7 @@ for as long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 
@@ -144,6 +144,16 @@ def outside_holds(live: Sequence[Order], shown: Mapping[str, ExchangeBalance]) -
                 ours[quote] = ours.get(quote, ZERO) + left * order.limit_price
         locked = {asset: balance.used - ours.get(asset, ZERO) for asset, balance in shown.items()}
     return {asset: amount for asset, amount in sorted(locked.items()) if amount > ZERO}
+
+
+def undoubted_holds(
+    held: Mapping[str, Decimal], books: Mapping[str, Balance], doubted: Collection[str]
+) -> dict[str, Decimal]:
+    """``held``, and of assets whose total is in doubt what the books hold: a balance that lags shows what an order of
+    ours locked before it ended, and that is nobody else's."""
+    kept = {asset: books[asset].outside_holds for asset in doubted if asset in books}
+    told = {asset: amount for asset, amount in held.items() if asset not in doubted}
+    return told | {asset: amount for asset, amount in kept.items() if amount > ZERO}
 
 
 def holds_differ(books: Mapping[str, Balance], holds: Mapping[str, Decimal]) -> bool:

@@ -40,6 +40,7 @@ from tradingbot_agents.execution.reconcile import (
     outside_holds,
     same_balances,
     trades_since,
+    undoubted_holds,
     unsettled,
 )
 from tradingbot_agents.execution.settings import Settings
@@ -210,7 +211,7 @@ class Reconciler:
         now = self._clock.now()
         margin = margin_now(books, now, self._settings.look_up.margin, starting=not self.done)
         movements, doubts = judge(differences(books.balances, balances), self._doubts, now, margin)
-        holds = outside_holds(books.live, balances)
+        holds = undoubted_holds(outside_holds(books.live, balances), books.balances, doubts)
         if not movements and not holds_differ(books.balances, holds):
             unchanged = (await self._ledger.account_books()).mark == books.mark
             if unchanged:

@@ -29,6 +29,7 @@ from tradingbot_agents.execution.reconcile import (
     outside_holds,
     same_balances,
     trades_since,
+    undoubted_holds,
     unsettled,
 )
 from tradingbot_agents.ledger.port import Balance, Books
@@ -259,3 +260,16 @@ def test_tries_come_ever_later_up_to_a_limit(attempts: int) -> None:
 def test_the_first_tries() -> None:
     delays = [next_try(attempt, timedelta(seconds=2), MARGIN).total_seconds() for attempt in range(1, 8)]
     assert delays == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_what_is_held_of_an_asset_in_doubt_stays_until_its_total_agrees() -> None:
+    """A balance that lags shows what an order of ours locked: held as somebody's, the ended order would look like an
+    overcommitment."""
+
+    def balance(asset: str, held: str) -> Balance:
+        return Balance(asset=asset, total=D(100), reserved=D(0), outside_holds=D(held))
+
+    books = {asset: balance(asset, held) for asset, held in (("USDT", "7"), ("BTC", "0"), ("ETH", "3"))}
+    told = {"USDT": D(50), "BTC": D(1), "BNB": D(2)}
+    assert undoubted_holds(told, books, {"USDT", "BTC", "XRP"}) == {"USDT": D(7), "BNB": D(2)}
+    assert undoubted_holds(told, books, ()) == told
