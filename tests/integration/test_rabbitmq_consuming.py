@@ -254,7 +254,8 @@ async def test_an_agent_has_one_handler_at_a_time(rabbitmq: str, bot: str) -> No
         nonlocal running, most, ended
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.002)
+        for _ in range(10):
+            await asyncio.sleep(0)
         running -= 1
         ended += 1
         return an_intent(99)
@@ -461,3 +462,18 @@ async def test_a_queue_that_is_deleted_is_made_again_by_its_consumer(rabbitmq: s
             with suppress(Unroutable):
                 await rig.bus.publish(an_intent(2))
         assert set(reader.got) == {"intent-1", "intent-2"}
+
+
+async def test_a_deleted_exchange_is_told_and_made_again_with_the_next_connection(rabbitmq: str, bot: str) -> None:
+    async with Rig(rabbitmq, bot, publish_limit=timedelta(milliseconds=300)) as rig:
+        await rig.bus.publish(an_intent(1))
+        connection = await aio_pika.connect(rabbitmq)
+        async with connection, connection.channel() as channel:
+            await channel.exchange_delete(Names(bot).exchange)
+        with pytest.raises(DependencyUnavailable, match="no exchange"):
+            await rig.bus.publish(an_intent(2))
+    reader = Reader()
+    async with Rig(rabbitmq, bot) as rig:
+        await rig.bus.consume("risk.intents", reader)
+        await rig.bus.publish(an_intent(2))
+        await until(lambda: len(reader.got) == 2)

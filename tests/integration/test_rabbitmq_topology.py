@@ -104,21 +104,20 @@ async def test_what_an_old_process_still_has_comes_when_it_ends(rabbitmq: str, b
         raise Reject("the old version gives up")
 
     reader = Reader()
-    async with Rig(rabbitmq, bot, DURABLE) as first:
-        await first.bus.until_connected()
-    async with Rig(rabbitmq, bot, BOUNDED) as new:
-        async with Rig(rabbitmq, bot, DURABLE) as old:
-            await old.bus.consume("risk.intents", hold)
-            await old.bus.publish(an_intent(1))
-            await old.bus.publish(an_intent(2))
-            await until(lambda: held == ["intent-1"])
+    async with Rig(rabbitmq, bot, DURABLE) as old:
+        await old.bus.consume("risk.intents", hold)
+        await old.bus.publish(an_intent(1))
+        await old.bus.publish(an_intent(2))
+        await until(lambda: held == ["intent-1"])
+        async with Rig(rabbitmq, bot, BOUNDED) as new:
             await new.bus.consume("risk.intents", reader)
             await new.bus.publish(an_intent(3))
             await until(lambda: "intent-3" in reader.got)
             give_up.set()
-        # It had both in hand, and dealt with the first.
-        await until(lambda: "intent-2" in reader.got)
-        assert [letter.message_id for letter in await new.box.list()] == ["intent-1"]
+            await old.bus.close()
+            # It had both in hand, and dealt with the first.
+            await until(lambda: "intent-2" in reader.got)
+            assert [letter.message_id for letter in await new.box.list()] == ["intent-1"]
 
 
 async def test_queues_beside_the_topology_are_used_as_another_version_made_them(

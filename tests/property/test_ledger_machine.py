@@ -111,7 +111,7 @@ async def state_of(ledger: Ledger) -> dict[str, Any]:
         "equity": await ledger.equity(),
         "entries": [(e.asset, e.amount, e.kind, e.cause, e.at) for e in await ledger.entries()],
         "rules": await ledger.market_rules(),
-        "outside": await ledger.outside_total({"BTC/USDT": Decimal("50000")}),
+        "outside": (await ledger.holdings()).outside,
         "books": await books_of(ledger),
         "traded": await ledger.symbols_traded(NOW + timedelta(seconds=30)),
     }

@@ -25,6 +25,7 @@ from tradingbot_agents.ledger.port import (
     EquityPoint,
     ExitRequest,
     Fenced,
+    Holdings,
     LedgerUnavailable,
     OutboxRow,
     Outcome,
@@ -180,15 +181,8 @@ class FakeLedger:
         self.points[at] = EquityPoint(at, equity, outside)
         return balances, equity
 
-    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
-        self._asked("outside_total")
-        return sum(
-            (
-                amount * (Decimal(1) if asset == "USDT" else prices.get(f"{asset}/USDT", ZERO))
-                for asset, amount in self.outside.items()
-            ),
-            ZERO,
-        )
+    async def holdings(self) -> Holdings:
+        return Holdings(await self.balances(), dict(self.outside))
 
     # --- inside ----------------------------------------------------------------------------------------
 

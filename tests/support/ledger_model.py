@@ -44,6 +44,7 @@ from tradingbot_agents.ledger.port import (
     Fenced,
     Hold,
     HoldExceeded,
+    Holdings,
     Invariant,
     KnownRules,
     LedgerError,
@@ -875,14 +876,13 @@ class LedgerModel:
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]:
         return [self.bot.equity[at] for at in sorted(self.bot.equity) if since is None or at >= since]
 
-    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
-        quote = self.account.quote
+    async def holdings(self) -> Holdings:
+        outside: dict[str, Decimal] = {}
         with localcontext(EXACT):
-            return total_of(
-                entry.amount * (Decimal(1) if entry.asset == quote else prices.get(f"{entry.asset}/{quote}", ZERO))
-                for entry in self.account.entries
-                if entry.kind in ("outside", "reversal")
-            )
+            for entry in self.account.entries:
+                if entry.kind in ("outside", "reversal"):
+                    outside[entry.asset] = outside.get(entry.asset, ZERO) + entry.amount
+        return Holdings(await self.balances(), {asset: amount for asset, amount in sorted(outside.items()) if amount})
 
     async def entries(self, limit: int | None = None) -> list[Entry]:
         return self.account.entries[::-1][:limit]

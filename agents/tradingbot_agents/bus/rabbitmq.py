@@ -126,6 +126,7 @@ class RabbitBus:
         self._surroundings = Surroundings(
             names=self._names,
             link=self._reading,
+            declared=self._writing.connection,
             publisher=self._publisher,
             clock=clock,
             turns=turns,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -38,6 +38,7 @@ from tradingbot_agents.bus.port import (
     Responder,
 )
 from tradingbot_agents.bus.rabbitmq_link import (
+    TELLS,
     Link,
     LinkLost,
     Pauses,
@@ -113,6 +114,9 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     names: Names
     link: Link
+    declared: Callable[[], Awaitable[object]]
+    """Waits until this process has declared the topology. Two of its connections must not do so at once: 4.0 may
+    answer that a binding is there already before it routes by it."""
     publisher: Publisher
     clock: Clock
     turns: Turns
@@ -323,7 +327,7 @@ class _Reader:
                 connection = await self._s.link.connection()
                 try:
                     await self._read(connection)
-                except LinkLost as error:
+                except (LinkLost, *TELLS) as error:
                     if self._stopping:
                         return
                     self._attempt += 1
@@ -415,6 +419,8 @@ class Consumer(_Reader):
     async def _read(self, connection: AbstractConnection) -> None:
         self._reading = Reading.STARTING
         names = self._s.names
+        await self._s.declared()
+        # Once more, for it may have been deleted since.
         own = await declare_queue(connection, names, self._spec)
         await self._owner.failures.load(connection, names)
         others = await other_generations(connection, names, self._spec, own)

@@ -15,10 +15,18 @@ import msgspec
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import PublishError
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
 from tradingbot_agents.bus.port import DependencyUnavailable, RequestTimedOut
-from tradingbot_agents.bus.rabbitmq_link import Link, LinkLost, apart, closed_channel, handed_over, opened_channel
+from tradingbot_agents.bus.rabbitmq_link import (
+    Link,
+    LinkLost,
+    apart,
+    closed_channel,
+    handed_over,
+    opened_channel,
+    why,
+)
 from tradingbot_agents.domain.messages import Message, decode, encode
 
 RETRY_DELAY = 0.05
@@ -167,3 +175,6 @@ class Publisher:
             await handed_over(hand_over())
         except PublishError:
             raise Returned(to) from None
+        except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
+            # Somebody has deleted the exchange: it is made again with the next connection.
+            raise LinkLost(why(error)) from error

@@ -343,6 +343,12 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     looks back."""
 
 
+class Holdings(msgspec.Struct, frozen=True):
+    balances: dict[str, Balance]
+    outside: dict[str, Decimal]
+    """The sum of outside movements by asset, where it is not zero."""
+
+
 class Invariant(msgspec.Struct, frozen=True, kw_only=True):
     """One invariant, checked now. ``violations`` says in words what breaks it; empty: it holds."""
 
@@ -593,9 +599,8 @@ class Ledger(Protocol):
 
     async def equity(self, since: datetime | None = None) -> list[EquityPoint]: ...
 
-    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
-        """The sum of outside movements in quote currency, at the prices of their symbols' base assets. An asset
-        without a price counts as nothing, as it does in the equity."""
+    async def holdings(self) -> Holdings:
+        """In one round trip what ``balances`` tells, and what of it came from outside."""
         ...
 
     async def entries(self, limit: int | None = None) -> list[Entry]:

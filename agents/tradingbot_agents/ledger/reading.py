@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, localcontext
 
 import msgspec
 
@@ -13,9 +12,8 @@ from tradingbot_agents.domain.fills import Fill
 from tradingbot_agents.domain.orders import Order, Reservation
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.symbol_rules import SymbolRules
-from tradingbot_agents.domain.values import ONE, ZERO, BotState
+from tradingbot_agents.domain.values import BotState
 from tradingbot_agents.ledger import invariants, pages, rows
-from tradingbot_agents.ledger.booking import EXACT
 from tradingbot_agents.ledger.database import Connection, Database
 from tradingbot_agents.ledger.port import (
     AccountKey,
@@ -25,6 +23,7 @@ from tradingbot_agents.ledger.port import (
     Entry,
     EquityPoint,
     Hold,
+    Holdings,
     Invariant,
     KnownRules,
     OutboxRow,
@@ -207,19 +206,19 @@ class LedgerReader:
         )
         return [EquityPoint(row["at"], row["equity"], row["outside"]) for row in found]
 
-    async def outside_total(self, prices: Mapping[str, Decimal]) -> Decimal:
+    async def holdings(self) -> Holdings:
         await self._identify()
         found = await self._database.fetch(
-            "SELECT e.asset, a.quote, sum(e.amount) AS amount FROM entries e JOIN accounts a ON a.id = e.account"
-            " WHERE e.account = $1 AND e.kind IN ('outside', 'reversal') GROUP BY e.asset, a.quote",
+            "SELECT asset, total, reserved, outside_holds, set_aside,"
+            " (SELECT sum(e.amount) FROM entries e"
+            "  WHERE e.account = b.account AND e.asset = b.asset AND e.kind IN ('outside', 'reversal')) AS outside"
+            " FROM balances b WHERE account = $1 ORDER BY asset",
             self._account,
         )
-        total = ZERO
-        with localcontext(EXACT):
-            for row in found:
-                price = ONE if row["asset"] == row["quote"] else prices.get(f"{row['asset']}/{row['quote']}", ZERO)
-                total += row["amount"] * price
-        return total
+        return Holdings(
+            {row["asset"]: rows.balance(row) for row in found},
+            {row["asset"]: row["outside"] for row in found if row["outside"]},
+        )
 
     async def entries(self, limit: int | None = None) -> list[Entry]:
         await self._identify()

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
+
 from tradingbot_agents.bus import Bus, DependencyUnavailable
 from tradingbot_agents.bus.topology import RISK
 from tradingbot_agents.clock import Clock, Timers
@@ -47,7 +49,14 @@ from tradingbot_agents.ledger.port import (
 )
 from tradingbot_agents.marketdata import CandleStore
 from tradingbot_agents.risk.approval import contradictions, rank, without_repeats
-from tradingbot_agents.risk.exposure import Closes, Valuation, held_symbols, tail_risk, value_account
+from tradingbot_agents.risk.exposure import (
+    Closes,
+    Valuation,
+    held_symbols,
+    outside_value,
+    tail_risk,
+    value_account,
+)
 from tradingbot_agents.risk.price import Price, PriceSource
 from tradingbot_agents.risk.proposal import (
     entry_message,
@@ -105,6 +114,8 @@ class RiskAgent:
         self._closes = Closes(settings.value_at_risk.lookback_candles)
         self._announcer = Announcer()
         self._epoch: Epoch | None = None
+        self._equity: tuple[datetime, list[EquityPoint]] | None = None
+        """Since when, and the points."""
         self.prices = PriceSource(
             settings.price, bot=bot, timeframe=settings.timeframe, store=store, bus=bus, clock=clock, sink=sink
         )
@@ -410,9 +421,9 @@ class RiskAgent:
             trades = await self._ledger.trades(since)
         since = equity_since(settings, now)
         if since is not None:
-            equity = await self._ledger.equity(since)
+            equity = await self._points(since)
             if valuation is not None:
-                equity = [*equity, await self._point(now, valuation)]
+                equity = [*equity, self._point(now, valuation)]
         return active_protections(settings, now, trades=trades, equity=equity)
 
     def _announce(self, active: Sequence[Active], now: datetime, correlation_id: str | None) -> None:
@@ -444,7 +455,8 @@ class RiskAgent:
     async def _value(self, prices: Mapping[str, Decimal]) -> Valuation | Refused:
         """The account at ``prices``, and at the last known ones of what else it holds."""
         settings = self._settings
-        balances = await self._ledger.balances()
+        holdings = await self._ledger.holdings()
+        balances = holdings.balances
         known = dict(prices)
         held = held_symbols(balances, settings.symbols, settings.quote_currency)
         for symbol in settings.symbols:
@@ -460,12 +472,19 @@ class RiskAgent:
                 price = await self.prices.newest(symbol)
             if price is not None:
                 known[symbol] = price.value
-        return value_account(balances, known, settings.symbols, settings.quote_currency)
+        valuation = value_account(balances, known, settings.symbols, settings.quote_currency)
+        outside = outside_value(holdings.outside, known, settings.quote_currency)
+        return msgspec.structs.replace(valuation, outside=outside)
 
-    async def _point(self, at: datetime, valuation: Valuation) -> EquityPoint:
+    def _point(self, at: datetime, valuation: Valuation) -> EquityPoint:
         """Outside movements are neither profit nor drawdown: they are taken off."""
-        outside = await self._ledger.outside_total(valuation.prices)
-        return EquityPoint(at, valuation.equity - outside, outside)
+        return EquityPoint(at, valuation.equity - valuation.outside, valuation.outside)
+
+    async def _points(self, since: datetime) -> list[EquityPoint]:
+        """Equity as it was recorded, by this agent alone: so what was read once is known until it records more."""
+        if self._equity is None or since < self._equity[0]:
+            self._equity = (since, await self._ledger.equity(since))
+        return [point for point in self._equity[1] if point.at >= since]
 
     def _measured(self, valuation: Valuation) -> ExposureMeasured:
         confidence = self._settings.value_at_risk.confidence
@@ -491,6 +510,7 @@ class RiskAgent:
         at = floor_time(self._clock.now() - EQUITY_DELAY, self._settings.equity_interval) + EQUITY_DELAY
         prices = {symbol: self.prices.at_hand(symbol) for symbol in settings.symbols}
         by_base = {split_symbol(symbol)[0]: price for symbol, price in prices.items()}
+        self._equity = None
         balances, equity = await self._ledger.measure_equity(at, settings.quote_currency, by_base)
         if equity is not None:
             known = {symbol: price for symbol, price in prices.items() if price is not None}
@@ -500,7 +520,8 @@ class RiskAgent:
         if isinstance(valuation, Refused):
             return
         if equity is None:
-            await self._ledger.record_equity(await self._point(at, valuation))
+            await self._ledger.record_equity(self._point(at, valuation))
+            self._equity = None
         self._sink.emit(self._measured(valuation))
 
     async def _keep_opening_equity(self, now: datetime) -> None:
@@ -508,8 +529,9 @@ class RiskAgent:
         but quote currency: prices come with the first bars, after the start."""
         if await self._ledger.equity(now - self._settings.equity_interval):
             return
-        balances = await self._ledger.balances()
+        holdings = await self._ledger.holdings()
         settings = self._settings
-        if not held_symbols(balances, settings.symbols, settings.quote_currency):
-            valuation = value_account(balances, {}, settings.symbols, settings.quote_currency)
-            await self._ledger.record_equity(await self._point(now, valuation))
+        if not held_symbols(holdings.balances, settings.symbols, settings.quote_currency):
+            valuation = value_account(holdings.balances, {}, settings.symbols, settings.quote_currency)
+            outside = outside_value(holdings.outside, {}, settings.quote_currency)
+            await self._ledger.record_equity(self._point(now, msgspec.structs.replace(valuation, outside=outside)))

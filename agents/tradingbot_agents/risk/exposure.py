@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import pairwise
 from math import ceil
 
@@ -17,6 +17,7 @@ import msgspec
 
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.values import ONE, ZERO
+from tradingbot_agents.ledger.booking import EXACT
 from tradingbot_agents.ledger.port import Balance, EquityPoint
 
 
@@ -26,8 +27,8 @@ class Valuation(msgspec.Struct, frozen=True):
     equity: Decimal
     held: dict[str, Decimal]
     """The value of each symbol's base asset."""
-    prices: dict[str, Decimal]
-    """By symbol: those that it was valued at, and any others that are known."""
+    outside: Decimal = ZERO
+    """What of it came from outside: neither profit nor loss."""
 
     @property
     def exposure(self) -> Decimal:
@@ -52,7 +53,20 @@ def value_account(
         for symbol in held_symbols(balances, symbols, quote)
     }
     cash = balances[quote].own if quote in balances else ZERO
-    return Valuation(cash + sum(held.values(), ZERO), held, dict(prices))
+    return Valuation(cash + sum(held.values(), ZERO), held)
+
+
+def outside_value(outside: Mapping[str, Decimal], prices: Mapping[str, Decimal], quote: str) -> Decimal:
+    """What came from outside (by asset), in ``quote`` at ``prices`` (by symbol). An asset without a price counts as
+    nothing, as it does in the equity."""
+    with localcontext(EXACT):
+        return sum(
+            (
+                amount * (ONE if asset == quote else prices.get(f"{asset}/{quote}", ZERO))
+                for asset, amount in outside.items()
+            ),
+            ZERO,
+        )
 
 
 def unit_values(points: Sequence[EquityPoint]) -> list[Decimal]:

@@ -10,7 +10,15 @@ import pytest
 
 from support.messages import START, a_candle
 from tradingbot_agents.ledger.port import Balance, EquityPoint
-from tradingbot_agents.risk.exposure import Closes, TailRisk, held_symbols, tail_risk, unit_values, value_account
+from tradingbot_agents.risk.exposure import (
+    Closes,
+    TailRisk,
+    held_symbols,
+    outside_value,
+    tail_risk,
+    unit_values,
+    value_account,
+)
 
 CENT = Decimal("0.01")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
@@ -155,3 +163,10 @@ class TestCloses:
         for index in range(50):
             closes.add(a_candle(index, close=str(100 + index)))
         assert len(closes.returns("BTC/USDT")) == 3
+
+
+def test_what_came_from_outside_is_valued_as_the_equity_is() -> None:
+    outside = {"USDT": Decimal("15.46"), "BTC": Decimal("0.001"), "XYZ": Decimal(3)}
+    prices = {"BTC/USDT": Decimal(100000), "ETH/USDT": Decimal(4000)}
+    assert outside_value(outside, prices, "USDT") == Decimal("115.46"), "what nobody has a price for counts nothing"
+    assert outside_value({}, prices, "USDT") == 0
