@@ -7,8 +7,9 @@ intent and an approved order of it, first come first served; the order is taken 
 every message, intents and orders are in quorum queues, and the reservation is a durable commit (fsync on).
 
 The peer is a bare chain in the same run, in interleaved rounds: three processes that take a message with aio-pika,
-pass its body on with a confirmation, and acknowledge; over queues of the same types and arguments, the third with a
-commit that checks, holds and inserts one row. It computes no indicator, sizes nothing and knows no price.
+pass its body on with a confirmation, and acknowledge; over the same topology (a candle also goes to risk and to
+execution), the third with a commit that checks, holds and inserts one row. It computes no indicator, sizes nothing
+and knows no price.
 
 ``latency`` is of one candle at a time, ``rate`` of a window of candles under way. With the ranking window
 (``approval.order: byConfidence``) an intent waits for others on purpose; that is printed apart.
@@ -105,11 +106,16 @@ END
 $body$;
 """
 BARE_EXCHANGE = "bare"
+FIRST = "market.candle"
+LAST = "execution.orders"
 HOPS = (
-    ("technical-analysis.candles", "strategy.signals"),
-    ("strategy.signals", "risk.intents"),
-    ("risk.intents", "execution.orders"),
+    ("technical-analysis.candles", "analysis.signal"),
+    ("strategy.signals", "trade.intent"),
+    ("risk.intents", "trade.order"),
 )
+"""The queue that a process reads, and the topic of what it makes of it."""
+ASIDE = "risk.candles"
+"""Risk takes the candles as well; the third process of the bare chain only acknowledges them."""
 
 
 class Chain(Protocol):
@@ -189,14 +195,14 @@ class Bare:
             channel = await connection.channel()
             exchange = await channel.declare_exchange(BARE_EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
             names = Names(BARE_EXCHANGE)
-            specs = {spec.name: spec for spec in bus_queues(self._bot)}
-            for name in {name for hop in HOPS for name in hop}:
+            for spec in bus_queues(self._bot):
                 queue = await channel.declare_queue(
-                    f"bare.{name}", durable=True, arguments=queue_arguments(specs[name], names)
+                    f"bare.{spec.name}", durable=True, arguments=queue_arguments(spec, names)
                 )
-                await queue.bind(exchange, f"{name}.*")
+                for topic in spec.topics:
+                    await queue.bind(exchange, f"{topic}.*")
             self._exchange = exchange
-            last = await (await connection.channel()).get_queue(f"bare.{HOPS[-1][1]}")
+            last = await (await connection.channel()).get_queue(f"bare.{LAST}")
             await last.consume(self._took)
             yield
 
@@ -205,14 +211,14 @@ class Bare:
         await message.ack()
 
     async def send(self, symbol: str) -> None:
-        await _pass_on(self._exchange, HOPS[0][0], symbol, f"{symbol}.{next(self._numbers)}", self._body)
+        await _pass_on(self._exchange, FIRST, symbol, f"{symbol}.{next(self._numbers)}", self._body)
 
     async def arrived(self) -> str:
         return await self._arrived.get()
 
 
 async def _pass_on(exchange: aio_pika.abc.AbstractExchange, to: str, symbol: str, name: str, body: bytes) -> None:
-    durable = to in ("risk.intents", "execution.orders")
+    durable = to in ("trade.intent", "trade.order")
     message = aio_pika.Message(
         body,
         message_id=name,
@@ -231,6 +237,9 @@ async def relay(url: str, hop: int, dsn: str) -> None:
         await channel.set_qos(prefetch_count=100)
         exchange = await channel.get_exchange(BARE_EXCHANGE)
         queue = await channel.get_queue(f"bare.{source}")
+        if database is not None:
+            aside = await (await connection.channel()).get_queue(f"bare.{ASIDE}")
+            await aside.consume(lambda message: message.ack())
         print("ready", flush=True)
         async with queue.iterator() as messages:
             async for message in messages:

@@ -333,12 +333,16 @@ class RiskAgent:
     async def _reserve(self, proposals: Sequence[EntryProposal]) -> None:
         decisions = await self._ledger.reserve_many(self._current_epoch, proposals)
         repeated = False
-        for proposal, decision in zip(proposals, decisions, strict=True):
-            self._tell(decision, proposal.correlation_id, proposal)
-            if decision.outcome is Outcome.APPROVED and decision.new:
-                await self._bus.publish(entry_message(self._bot, proposal))
-            elif decision.outcome is Outcome.APPROVED:
-                repeated = True
+        try:
+            for proposal, decision in zip(proposals, decisions, strict=True):
+                if decision.outcome is Outcome.APPROVED and decision.new:
+                    await self._bus.publish(entry_message(self._bot, proposal))
+                elif decision.outcome is Outcome.APPROVED:
+                    repeated = True
+        finally:
+            # After the orders are on their way; and also when they are not, for none of these is new once more.
+            for proposal, decision in zip(proposals, decisions, strict=True):
+                self._tell(decision, proposal.correlation_id, proposal)
         if repeated:
             # It came again because whoever decided it failed, perhaps before the announcement.
             await self._announce_waiting()

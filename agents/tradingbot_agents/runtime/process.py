@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
@@ -44,6 +45,10 @@ from tradingbot_agents.telemetry.metrics import CONTENT_TYPE, Metrics
 from tradingbot_api import TradingBot, load_file, revision
 
 OK = 0
+
+GARBAGE_THRESHOLD = 10_000
+"""New containers between two looks for reference cycles: at Python's own 700 each tenth look goes through everything
+that is young, in the middle of a decision. `benchmarks/hops.py`."""
 
 
 class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +261,10 @@ class AgentProcess:
         await self._look_at_state()
         self._tell_start()
         await supervisor.start()
+        # What is there by now stays until the end: do not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
         while True:
             self._health.has("agent")
             failure = await self._failures.get()
