@@ -87,6 +87,9 @@ class Messaging(Model, frozen=True, kw_only=True):
     delivery_limit: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=1000)], doc("Deliveries of a message after which it is a dead letter.")
     ] = defaults.DELIVERY_LIMIT
+    dead_letter_retention: Annotated[
+        Duration, doc("How long messages that could not be handled are kept; `prune` removes older ones.")
+    ] = defaults.DEAD_LETTER_RETENTION
     connect_timeout: Annotated[Duration, doc("For one attempt to connect.")] = defaults.MESSAGING_CONNECT_TIMEOUT
     publish_timeout: Annotated[
         Duration, doc("Longest wait until a message is confirmed; later, whoever sends it tries again by itself.")

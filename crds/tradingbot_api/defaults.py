@@ -297,6 +297,7 @@ MARKET_TIME_TO_LIVE: Final = timedelta(minutes=2)
 # Of candles and signals in a queue. As SIGNAL_MAX_AGE: an older one makes no trade.
 MARKET_QUEUE_LENGTH: Final = 10_000  # Messages; the oldest goes first. 50 symbols for an hour, some 5 MB.
 DELIVERY_LIMIT: Final = 5  # Deliveries of a message before it is a dead letter. A poison message fails all of them.
+DEAD_LETTER_RETENTION: Final = timedelta(days=30)  # Rare, and each a finding; an intent has long expired by then.
 MESSAGING_CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 MESSAGING_PUBLISH_TIMEOUT: Final = timedelta(seconds=5)
 # RabbitMQ confirms in milliseconds. Longer than a restart of the connection, far below an intent's time to live.

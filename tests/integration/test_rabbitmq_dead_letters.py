@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aio_pika
 import pytest
+import yaml
 
 from support.bus_contract import DELIVERY_LIMIT, QUEUES, Reader
 from support.messages import a_candle, a_candle_message, an_intent
+from support.process import Finished, Process
 from support.rabbit_bus import Rig, a_bot, until
+from support.specs import LIVE, changed
 from support.tcp_line import tcp_line_to
 from tradingbot_agents.bus import DependencyUnavailable, Reject
 from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
@@ -177,3 +182,48 @@ async def test_a_line_that_is_cut_in_the_middle_loses_none(rabbitmq: str, bot: s
             while len(letters) < 50:
                 letters = await rig.box.list()
         assert len(letters) == 50
+
+
+async def test_old_ones_are_removed_for_good_and_younger_ones_stay(rabbitmq: str, bot: str) -> None:
+    async with Rig(rabbitmq, bot) as rig:
+        await some_letters(rig, 3)
+        second = (await rig.box.list())[1]
+        assert await rig.box.remove(second.at, dry_run=True) == 1
+        assert len(await rig.box.list()) == 3
+        assert await rig.box.remove(second.at) == 1
+        assert [letter.message_id for letter in await rig.box.list()] == ["intent-1", "intent-2"]
+
+
+async def test_the_commands(rabbitmq: str, bot: str, ledger_dsn: str, tmp_path: Path) -> None:
+    """List, put back, list again; and prune takes what is too old."""
+    document = changed(LIVE, {})
+    document["metadata"]["name"] = bot
+    spec = tmp_path / "bot.yaml"
+    spec.write_text(yaml.safe_dump(document))
+    environment = {"TRADINGBOT_MESSAGING_URL": rabbitmq, "TRADINGBOT_DATABASE_URL": ledger_dsn}
+
+    async def command(*arguments: str) -> Finished:
+        process = Process([arguments[0], spec, *arguments[1:]], tmp_path, environment)
+        return await asyncio.to_thread(process.finish)
+
+    async with Rig(rabbitmq, bot) as rig:
+        await some_letters(rig, 2)
+        listed = await command("dead-letters", "--output", "json")
+        assert [(each["queue"], each["id"], each["reason"]) for each in json.loads(listed.out)] == [
+            ("risk.intents", "intent-0", "not intent-0"),
+            ("risk.intents", "intent-1", "not intent-1"),
+        ]
+        assert "not intent-1" in (await command("dead-letters")).out
+        back = await command("dead-letters", "--requeue", "risk.intents", "intent-1")
+        assert (back.code, back.out) == (0, "intent-1 is in risk.intents again\n")
+        wrong = await command("dead-letters", "--requeue", "risk.intents", "intent-1")
+        assert wrong.code == 2
+        assert "no dead letter 'intent-1' of queue 'risk.intents': list them first" in wrong.err
+        reader = Reader()
+        await rig.bus.consume("risk.intents", reader)
+        await until(lambda: reader.got == ["intent-1"])
+        assert "0 dead letters" in (await command("prune")).out
+        document["spec"]["messaging"] = {"deadLetterRetention": "1ms"}
+        spec.write_text(yaml.safe_dump(document))
+        assert "1 dead letters" in (await command("prune")).out
+        assert (await command("dead-letters")).out == "no dead letters\n"

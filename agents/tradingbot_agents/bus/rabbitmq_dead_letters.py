@@ -82,6 +82,15 @@ class DeadLetterBox:
                 await apart(raw.ack(), self._limit)
             await closed_channel(channel)
 
+    async def remove(self, before: datetime, *, dry_run: bool = False) -> int:
+        """Those set aside before that time, for good; how many they are. Raises ``DependencyUnavailable``."""
+        async with self._connected() as connection, self._all(connection) as found:
+            old = [raw for letter, raw in found if letter.at < before]
+            if not dry_run:
+                for raw in old:
+                    await apart(raw.ack(), self._limit)
+            return len(old)
+
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
         try:

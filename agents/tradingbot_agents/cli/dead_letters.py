@@ -11,7 +11,7 @@ from tradingbot_agents.cli import exit_codes
 from tradingbot_agents.cli.output import as_json, as_table
 from tradingbot_agents.runtime.connections import read_messaging
 from tradingbot_agents.runtime.wiring import bus_queues
-from tradingbot_api import load_file
+from tradingbot_api import TradingBot, load_file
 
 if TYPE_CHECKING:
     from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
@@ -47,8 +47,13 @@ async def put_back(spec: Path, queue: str, message_id: str) -> int:
 
 
 def _box(spec: Path) -> DeadLetterBox:
+    return opened_box(load_file(spec))
+
+
+def opened_box(bot: TradingBot) -> DeadLetterBox:
+    """Of the RabbitMQ that the environment names."""
     from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 
-    bot = load_file(spec)
     url = read_messaging(os.environ)
+    assert url is not None, "it is required"
     return DeadLetterBox(url.reveal, bot.metadata.name, bus_queues(bot), bot.spec.messaging.connect_timeout)

@@ -1,4 +1,4 @@
-"""``prune``: remove from a bot's ledger what is older than its spec keeps."""
+"""``prune``: remove from a bot's ledger, and from its dead letters, what is older than its spec keeps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tradingbot_agents.cli import exit_codes
+from tradingbot_agents.cli.dead_letters import opened_box
 from tradingbot_agents.cli.output import as_json
 from tradingbot_agents.ledger.datadir import DataDirMismatch
 from tradingbot_agents.ledger.postgres import PostgresLedger
 from tradingbot_agents.ledger.retention import Removed
-from tradingbot_agents.runtime.connections import read_database
+from tradingbot_agents.runtime.connections import read_database, read_messaging
 from tradingbot_agents.runtime.data import find_data_dir, identity_at, opened_books, opened_ledger
 from tradingbot_agents.runtime.identity import default_data_dir
 from tradingbot_agents.runtime.wiring import retention
@@ -23,8 +24,13 @@ from tradingbot_api import TradingBot, load_file
 async def prune(spec: Path, data_dir: Path | None, output: str, *, dry_run: bool) -> int:
     """Of a data directory, or of the database that the environment names."""
     bot = load_file(spec)
+    now = datetime.now(UTC)
     async with _opened(bot, spec, data_dir) as ledger:
-        removed = await ledger.prune(retention(bot), datetime.now(UTC), dry_run=dry_run)
+        removed = await ledger.prune(retention(bot), now, dry_run=dry_run)
+    if data_dir is None and read_messaging(os.environ, required=False) is not None:
+        before = now - bot.spec.messaging.dead_letter_retention
+        count = await opened_box(bot).remove(before, dry_run=dry_run)
+        removed = [*removed, Removed(what="dead letters", before=before, rows=count)]
     if output == "json":
         print(
             as_json(

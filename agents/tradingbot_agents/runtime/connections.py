@@ -123,11 +123,9 @@ def read_database(environment: Mapping[str, str], *, required: bool = False) -> 
     return _read_one(Variable.DATABASE_URL, environment, "the address of the database" if required else None)
 
 
-def read_messaging(environment: Mapping[str, str]) -> Secret:
-    """The RabbitMQ that the environment names. Raises ``ConnectionsInvalid``."""
-    secret = _read_one(Variable.MESSAGING_URL, environment, "the address of the bot's RabbitMQ")
-    assert secret is not None, "it is required"
-    return secret
+def read_messaging(environment: Mapping[str, str], *, required: bool = True) -> Secret | None:
+    """The RabbitMQ that the environment names, if any. Raises ``ConnectionsInvalid``."""
+    return _read_one(Variable.MESSAGING_URL, environment, "the address of the bot's RabbitMQ" if required else None)
 
 
 def _read_one(variable: Variable, environment: Mapping[str, str], required: str | None) -> Secret | None:

@@ -340,6 +340,7 @@ READ_BY_THE_RUN = {
 
 # What a process of one agent reads itself.
 READ_BY_THE_PROCESS = {
+    "messaging.deadLetterRetention",
     "runtime.stopLimit",
     "runtime.stuckAfter",
     "timeSeries.spoolLength",
