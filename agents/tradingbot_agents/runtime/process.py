@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
@@ -164,7 +165,7 @@ class AgentProcess:
             bound = await server.start(host, port)
         except OSError as error:
             raise NotListening(
-                f"--listen: {host}:{port} can not be used ({error.strerror or error}): name another address"
+                f"--listen: {host}:{port} can not be used ({os.strerror(error.errno or 0)}): name another address"
             ) from error
         stack.push_async_callback(server.stop)
         get_logger().info("listening", agent=self._name, host=host, port=bound)

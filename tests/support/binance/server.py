@@ -99,6 +99,7 @@ class BinanceServer:
         self.books = BinanceBooks(MAJORS() if symbols is None else symbols, opening)
         self.key = key or ApiKey()
         self.keys = {self.key.key: self.key}
+        self._asks = self.key
         self.faults = Faults()
         self.seen: list[Seen] = []
         self.skew = timedelta(0)
@@ -250,7 +251,7 @@ class BinanceServer:
         try:
             self._weigh(route.weight)
             if route.signed:
-                self._authenticate(request, body, params, route)
+                self._asks = self._authenticate(request, body, params, route)
             content = json.dumps(route.handler(params))
             status, headers = 200, {}
         except Refused as refused:
@@ -317,7 +318,8 @@ class BinanceServer:
     def _retry_after(self) -> int:
         return max(1, round(self.weight_window - (time.monotonic() - self._window.begin)))
 
-    def _authenticate(self, request: web.Request, body: str, params: dict[str, str], route: _Route) -> None:
+    def _authenticate(self, request: web.Request, body: str, params: dict[str, str], route: _Route) -> ApiKey:
+        """The key that asks. Raises ``Refused``."""
         given = request.headers.get("X-MBX-APIKEY", "")
         if not given:
             raise Refused(-2014, "API-key format invalid.", 401)
@@ -341,6 +343,7 @@ class BinanceServer:
             raise Refused(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
         if now - stamp > window:
             raise Refused(-1021, "Timestamp for this request is outside of the recvWindow.")
+        return key
 
     # --- routes
 
@@ -608,7 +611,7 @@ class BinanceServer:
         return [_trade(trade) for trade in chosen for _ in range(2 if self.repeat_trades else 1)]
 
     def _restrictions(self, params: dict[str, str]) -> Any:
-        key = self.key
+        key = self._asks
         return {
             "ipRestrict": key.ip_restricted,
             "createTime": 1_764_000_000_000,
