@@ -322,6 +322,24 @@ class FeedRecovered(Event, frozen=True, kw_only=True):
     silent_seconds: float
 
 
+class SymbolHalted(Event, frozen=True, kw_only=True):
+    """The exchange does not trade the symbol now, or has it no more. No entry is made; what rests there stays."""
+
+    name: ClassVar[str] = "symbol_halted"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    symbol: str
+    why: str
+
+
+class SymbolTrades(Event, frozen=True, kw_only=True):
+    """The exchange trades the symbol again."""
+
+    name: ClassVar[str] = "symbol_trades"
+
+    symbol: str
+
+
 class StreamLost(Event, frozen=True, kw_only=True):
     """A websocket stream is broken or silent. Until it is back the exchange is asked by REST."""
 

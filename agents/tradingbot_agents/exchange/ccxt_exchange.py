@@ -59,6 +59,7 @@ from tradingbot_agents.exchange.port import (
     ExchangeOrder,
     ExchangeOrderState,
     ExchangeTrade,
+    NotListed,
     OrderRejected,
     OrderRequest,
     Ticker,
@@ -202,9 +203,7 @@ class CcxtExchange:
             raise outcome_of_read(failed.failure, self._dialect.rate_codes) from None
         missing = [symbol for symbol in symbols if symbol not in self._rules]
         if missing:
-            raise ExchangeError(
-                f"{', '.join(missing)}: not listed on {self._settings.exchange}'s spot market; check spec.symbols"
-            )
+            raise NotListed(missing, f"{self._settings.exchange}'s spot market")
         return {symbol: self._rules[symbol] for symbol in symbols}
 
     async def candles(

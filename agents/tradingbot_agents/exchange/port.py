@@ -51,6 +51,14 @@ class RateLimited(ExchangeError):
         self.retry_after = retry_after
 
 
+class NotListed(ExchangeError):
+    """The exchange does not have these symbols."""
+
+    def __init__(self, symbols: Sequence[str], where: str) -> None:
+        super().__init__(f"{', '.join(symbols)}: not listed on {where}; check spec.symbols")
+        self.symbols = tuple(symbols)
+
+
 class Ambiguous(ExchangeError):
     """A timeout, a 5xx, a cut connection: it may or may not have been done."""
 
@@ -129,7 +137,7 @@ class MarketFeed(Protocol):
     """What data collection reads. Needs no key."""
 
     async def market_rules(self, symbols: Sequence[str]) -> Mapping[str, SymbolRules]:
-        """The rules of the symbols. Raises ``ExchangeError`` naming a symbol that is not listed."""
+        """The rules of the symbols. Raises ``NotListed``, or ``ExchangeError``."""
         ...
 
     async def candles(

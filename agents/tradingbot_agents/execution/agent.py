@@ -12,7 +12,7 @@ everything unfinished is taken up before anything new: orders first, then positi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -23,18 +23,21 @@ from tradingbot_agents.bus import Bus, DependencyUnavailable
 from tradingbot_agents.bus.topology import EXECUTION
 from tradingbot_agents.clock import Clock, TimerHandle, Timers
 from tradingbot_agents.domain.events import (
+    Event,
     ExitFailing,
     FencedOff,
     PositionDust,
     PositionProtected,
     PositionUnprotected,
+    SymbolHalted,
+    SymbolTrades,
 )
 from tradingbot_agents.domain.messages import CandleClosed, OrderApproved
 from tradingbot_agents.domain.orders import IllegalTransition, Order, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, BotState, Leg, OrderType
-from tradingbot_agents.exchange.port import ExchangeError, TradingVenue
+from tradingbot_agents.exchange.port import ExchangeError, NotListed, TradingVenue
 from tradingbot_agents.execution.desk import Desk
 from tradingbot_agents.execution.exits import (
     STOP_TYPES,
@@ -128,6 +131,7 @@ class ExecutionAgent:
         self._reconcile_at: datetime | None = None
         self._relay = OutboxRelay(ledger, Role.EXECUTION, bus)
         self._rules: dict[str, SymbolRules] = {}
+        self._rules_read_at = clock.now()
         self._correlations: dict[str, str] = {}
         """Correlation id by round trip."""
         self._history_highs: dict[str, tuple[str, Decimal]] = {}
@@ -176,9 +180,8 @@ class ExecutionAgent:
     async def _recover(self) -> None:
         self._desk.epoch = await self._ledger.raise_epoch(Role.EXECUTION, self._clock.now())
         await self._refresh()
-        rules = await self._venue.market_rules(sorted({*self._symbols, *self._view.active_symbols()}))
-        self._rules = dict(rules)
-        await self._ledger.keep_market_rules(rules, self._clock.now())
+        self._rules_read_at = self._clock.now()
+        await self._take_rules(await self._asked_rules(sorted({*self._symbols, *self._view.active_symbols()})))
         recent = await self._ledger.orders(RECENT_ORDERS)
         self._desk.keep_watching([order for order in recent if order.state is OrderState.NOT_FOUND])
         for order in self._view.live_orders():
@@ -357,13 +360,45 @@ class ExecutionAgent:
             await self._look_after(symbol, None)
 
     async def _read_rules(self) -> None:
+        self._rules_read_at = self._clock.now()
         try:
-            rules = await self._venue.market_rules(sorted(self._rules))
+            rules = await self._asked_rules(sorted(self._rules))
         except ExchangeError as error:
             structlog.get_logger().warning("market_rules_failed", agent=self.name, error=str(error))
         else:
-            self._rules.update(rules)
-            await self._ledger.keep_market_rules(rules, self._clock.now())
+            await self._take_rules(rules)
+
+    async def _renew_rules(self) -> None:
+        """More often than else, while something that is held does not trade."""
+        if self._clock.now() >= self._rules_read_at + self._settings.exit_retry_longest:
+            await self._read_rules()
+
+    async def _asked_rules(self, symbols: Sequence[str]) -> dict[str, SymbolRules]:
+        """Of what is not listed any more, the rules as they were known last, for symbols that do not trade. Raises
+        ``ExchangeError``, also for a symbol that was never known."""
+        try:
+            return dict(await self._venue.market_rules(symbols))
+        except NotListed as error:
+            known = await self._ledger.market_rules()
+            if any(symbol not in known for symbol in error.symbols):
+                raise
+            gone = {symbol: msgspec.structs.replace(known[symbol].rules, active=False) for symbol in error.symbols}
+            listed = [symbol for symbol in symbols if symbol not in gone]
+            return {**await self._venue.market_rules(listed), **gone}
+
+    async def _take_rules(self, rules: Mapping[str, SymbolRules]) -> None:
+        now = self._clock.now()
+        for symbol, told in sorted(rules.items()):
+            before = self._rules.get(symbol)
+            if told.active is (before is None or before.active):
+                continue
+            news: Event = SymbolTrades(at=now, agent=self.name, symbol=symbol)
+            if not told.active:
+                why = "the exchange says that it is halted, or lists it no more"
+                news = SymbolHalted(at=now, agent=self.name, symbol=symbol, why=why)
+            self._sink.emit(news)
+        self._rules.update(rules)
+        await self._ledger.keep_market_rules(rules, now)
 
     # --- orders and positions --------------------------------------------------------------------------
 
@@ -401,6 +436,8 @@ class ExecutionAgent:
                 self._gaps.pop(symbol, None)
                 await self._end_exits(symbol)
                 return
+            if not self._rules[symbol].active:
+                await self._renew_rules()
             terms = Terms(rules=self._rules[symbol], capabilities=self._venue.capabilities, settings=self._settings)
             trailing = self._settings.trailing
             if seen is not None and trailing is not None and position.state is PositionState.OPEN:

@@ -228,6 +228,10 @@ def next_step(
     stop orders and market sales, oldest first, and ``price`` is the last price known at all: these three matter
     only when no exit is live. ``seen`` is what the market showed just now.
     """
+    if not terms.rules.active:
+        # Withdrawn now, a stop could not be placed again; left there, it works when trading goes on.
+        resting = any(order.leg.is_exit and order.state is OrderState.OPEN for order in live)
+        return Rest("" if resting else "its symbol does not trade", now + terms.settings.exit_retry_longest)
     if position.state is PositionState.CLOSING:
         return _closing(position, live, sales, price, terms, state, now)
     exits = [order for order in live if order.leg.is_exit]

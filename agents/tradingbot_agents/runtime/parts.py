@@ -22,7 +22,7 @@ from tradingbot_agents.clock import Clock
 from tradingbot_agents.clock.system import Turns
 from tradingbot_agents.domain.events import Event, StreamLost, StreamRecovered
 from tradingbot_agents.domain.symbol_rules import SymbolRules
-from tradingbot_agents.exchange.port import ExchangeError, MarketFeed, TradingVenue
+from tradingbot_agents.exchange.port import ExchangeError, MarketFeed, NotListed, TradingVenue
 from tradingbot_agents.ledger.port import Hold, LedgerError, LedgerUnavailable
 from tradingbot_agents.runtime import wiring
 from tradingbot_agents.runtime.connections import NEEDS, Connections, Secret, Variable
@@ -231,6 +231,7 @@ class FeedPart(Part):
     """The exchange's market data, which needs no key."""
 
     name = EXCHANGE
+    _agent = DATA_COLLECTION
 
     def __init__(self, bot: TradingBot, clock: Clock, sink: Sink) -> None:
         self._bot = bot
@@ -261,6 +262,9 @@ class FeedPart(Part):
             )
         try:
             await self.exchange.market_rules(self._bot.spec.symbols)
+        except NotListed as error:
+            # One that was delisted must not keep the others from being traded, or from being sold.
+            get_logger().warning("symbols_not_listed", agent=self._agent, why=str(error))
         except ExchangeError as error:
             raise PartUnavailable(f"{self._bot.spec.exchange.name}: {error}") from error
         if self._streamed():
@@ -326,6 +330,8 @@ class FeedPart(Part):
 
 class VenuePart(FeedPart):
     """The exchange as execution trades on it, with the key that is in the Secret now."""
+
+    _agent = EXECUTION
 
     def __init__(self, bot: TradingBot, connections: Connections, clock: Clock, sink: Sink) -> None:
         super().__init__(bot, clock, sink)
