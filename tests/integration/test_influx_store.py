@@ -19,7 +19,7 @@ import pytest
 
 from support.candle_store_contract import CandleStoreContract
 from support.influxdb import Influx, InfluxServer
-from support.messages import START, a_candle
+from support.messages import START, a_candle, a_ticker
 from tradingbot_agents.clock import VirtualClock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.marketdata import CandleStore, CandleStoreRefused, CandleStoreUnavailable
@@ -283,3 +283,17 @@ async def test_a_renewed_token_is_used_from_the_next_request_on(influx: Influx, 
         opened.store.use_token(influx.token)
         await opened.store.drain()
         assert await opened.store.latest("BTC/USDT", "5m", 5) == [a_candle(0)]
+
+
+async def test_tickers_of_an_outage_are_delivered_with_the_candles_of_it(
+    own_influx: InfluxServer, tmp_path: Path
+) -> None:
+    async with room(own_influx, tmp_path) as opened:
+        own_influx.stop()
+        await opened.store.write_tickers([a_ticker(seconds=0, last="99.5")])
+        await opened.store.write([a_candle(0)])
+        await opened.store.write_tickers([a_ticker(seconds=30, last="99.75")])
+        own_influx.start()
+        await opened.store.drain()
+        assert await opened.store.last_ticker("BTC/USDT") == a_ticker(seconds=30, last="99.75")
+        assert await opened.store.last("BTC/USDT", "5m") == a_candle(0)

@@ -79,6 +79,7 @@ def set_up(story: Story) -> Collection:
             symbols=SYMBOLS,
             history=-FIRST,
             settle_delay=timedelta(seconds=story.settle),
+            ticker_interval=None,
             poll_interval=timedelta(seconds=story.poll),
         ),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from support.messages import a_candle
+from support.messages import a_candle, a_ticker
 from tradingbot_agents.marketdata import CandleStore
 
 
@@ -70,3 +70,19 @@ class CandleStoreContract:
         assert await store.latest("BTC/USDT", "5m", 10) == [a_candle(index) for index in range(3)]
         assert await store.latest("ETH/USDT", "5m", 10) == [a_candle(0, "ETH/USDT"), a_candle(2, "ETH/USDT")]
         assert await store.latest("SOL/USDT", "5m", 10) == [a_candle(0, "SOL/USDT")]
+
+    async def test_the_newest_ticker_is_kept_of_each_symbol(self, store: CandleStore) -> None:
+        assert await store.last_ticker("BTC/USDT") is None
+        first, second = (a_ticker(seconds=at, last=last) for at, last in ((0, "61234.56000001"), (30, "61235.1")))
+        await store.write_tickers([first, a_ticker("ETH/USDT", last="3000")])
+        await store.write_tickers([second])
+        # One that comes late replaces nothing.
+        await store.write_tickers([a_ticker(seconds=10, last="5")])
+        assert await store.last_ticker("BTC/USDT") == second
+        assert await store.last_ticker("ETH/USDT") == a_ticker("ETH/USDT", last="3000")
+
+    async def test_tickers_are_no_candles(self, store: CandleStore) -> None:
+        await store.write_tickers([a_ticker()])
+        assert await store.last("BTC/USDT", "5m") is None
+        await store.write([a_candle()])
+        assert await store.latest("BTC/USDT", "5m", 10) == [a_candle()]

@@ -25,6 +25,7 @@ def collection_settings(**changes: Any) -> Settings:
             "timeframe": "5m",
             "poll_interval": timedelta(seconds=30),
             "settle_delay": timedelta(0),
+            "ticker_interval": None,
             "stale_after": timedelta(minutes=12),
             "history": 10,
             **changes,

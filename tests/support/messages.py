@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.messages import CandleClosed, TickerRequest, TradeIntent
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import TIMEFRAMES, Side
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -20,6 +21,10 @@ def a_candle(
     return Candle(
         symbol, timeframe, start + index * TIMEFRAMES[timeframe], price, price + 1, price - 1, price, Decimal(10)
     )
+
+
+def a_ticker(symbol: str = "BTC/USDT", seconds: int = 0, last: str = "100") -> Ticker:
+    return Ticker(symbol, Decimal(last), START + timedelta(seconds=seconds))
 
 
 def a_candle_message(candle: Candle, backfill: bool = False) -> CandleClosed:

@@ -74,6 +74,8 @@ class DataCollection:
             with contextlib.suppress(CandleStoreUnavailable, CandleStoreRefused):
                 self._offer(tracker, await self._store.latest(tracker.symbol, tracker.timeframe, history))
         await self._poll()
+        if self._settings.ticker_interval is not None:
+            self._timers.every(self.name, self._settings.ticker_interval, self._keep_tickers)
 
     async def stop(self) -> None:
         if self._timer is not None:
@@ -203,6 +205,23 @@ class DataCollection:
             if any(tracker.is_behind(settled) for tracker in self._trackers):
                 when = min(when, now + self._settings.poll_interval)
         self._timer = self._timers.at(self.name, when, self._poll)
+
+    async def _keep_tickers(self) -> None:
+        """What can not be read now is left out: the next reading is soon, and candles tell of a silent feed."""
+        if self._not_before is not None and self._clock.now() < self._not_before:
+            return
+        tickers = []
+        for symbol in self._settings.symbols:
+            try:
+                ticker = await self._feed.ticker(symbol)
+            except RateLimited as error:
+                self._not_before = self._clock.now() + max(error.retry_after, self._settings.poll_interval)
+                break
+            except ExchangeError:
+                continue
+            if ticker.last.is_finite() and ticker.last > ZERO:
+                tickers.append(ticker)
+        await self._store.write_tickers(tickers)
 
     async def _answer_ticker(self, request: TickerRequest) -> TickerReply:
         price, priced_at, problem = None, None, None

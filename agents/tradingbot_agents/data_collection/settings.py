@@ -17,6 +17,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval: timedelta
     """How long to wait before asking again for a bar that should be there. A replay, whose bars are there at
     once or never, sets it to the timeframe: one poll a bar."""
+    ticker_interval: timedelta | None
+    """Between two readings of the last prices, which the store keeps (``None``: none are read, as in a replay)."""
     settle_delay: timedelta
     """How long after a bar's close to ask for it: exchanges publish it a moment later. Zero in a replay."""
     stale_after: timedelta

@@ -1,5 +1,6 @@
 """The exchange: one port for market data, one for trading, and a simulated exchange that behaves like a real one."""
 
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.exchange.port import (
     Ambiguous,
     CancelRefused,
@@ -15,7 +16,6 @@ from tradingbot_agents.exchange.port import (
     OrderRejected,
     OrderRequest,
     RateLimited,
-    Ticker,
     TradingVenue,
 )
 

@@ -20,6 +20,7 @@ import msgspec
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.symbol_rules import SymbolRules
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import from_millis, to_millis
 from tradingbot_agents.exchange.ccxt_call import MILLISECOND, TRACE, NoTurn, Trace, make_exchange
 from tradingbot_agents.exchange.ccxt_dialects import LookUp, OrderTrades, dialect_of
@@ -62,7 +63,6 @@ from tradingbot_agents.exchange.port import (
     NotListed,
     OrderRejected,
     OrderRequest,
-    Ticker,
 )
 
 T = TypeVar("T")

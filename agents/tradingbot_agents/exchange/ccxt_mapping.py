@@ -16,6 +16,7 @@ import msgspec
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.fills import Fee
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, Precision, PrecisionMode, SymbolRules
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import ZERO, OrderType, Side, TimeInForce, from_millis
 from tradingbot_agents.exchange.ccxt_dialects import Dialect
 from tradingbot_agents.exchange.port import (
@@ -26,7 +27,6 @@ from tradingbot_agents.exchange.port import (
     ExchangeTrade,
     OrderRejected,
     OrderRequest,
-    Ticker,
 )
 
 Raw = Mapping[str, Any]

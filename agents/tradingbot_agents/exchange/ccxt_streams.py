@@ -20,9 +20,10 @@ import msgspec
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.symbol_rules import SymbolRules
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import TIMEFRAMES, floor_time
 from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange
-from tradingbot_agents.exchange.port import ExchangeError, Ticker
+from tradingbot_agents.exchange.port import ExchangeError
 
 _SILENCES = 5
 """After so many silences in a row of one stream, all connections are made anew though other streams speak."""

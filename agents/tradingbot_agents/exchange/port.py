@@ -17,6 +17,7 @@ import msgspec
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.fills import Fee
 from tradingbot_agents.domain.symbol_rules import SymbolRules
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import ZERO, OrderType, Side, TimeInForce
 
 
@@ -61,12 +62,6 @@ class NotListed(ExchangeError):
 
 class Ambiguous(ExchangeError):
     """A timeout, a 5xx, a cut connection: it may or may not have been done."""
-
-
-class Ticker(msgspec.Struct, frozen=True):
-    symbol: str
-    last: Decimal
-    at: datetime
 
 
 class ExchangeBalance(msgspec.Struct, frozen=True):

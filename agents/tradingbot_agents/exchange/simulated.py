@@ -24,6 +24,7 @@ import msgspec
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, SymbolRules
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import ONE, TIMEFRAMES, ZERO, OrderType, Side, TimeInForce, from_millis
 from tradingbot_agents.exchange.books import BookOrder, Books, BookTrade
 from tradingbot_agents.exchange.candle_files import CandleFileInvalid, CandleFileReport
@@ -44,7 +45,6 @@ from tradingbot_agents.exchange.port import (
     OrderRejected,
     OrderRequest,
     RateLimited,
-    Ticker,
 )
 from tradingbot_agents.exchange.state import ExchangeStateError, StateStore, Taken
 

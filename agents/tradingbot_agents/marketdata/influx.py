@@ -1,4 +1,4 @@
-"""Candles in InfluxDB v2.
+"""Candles and tickers in InfluxDB v2.
 
 Written as float fields; read back, a float becomes the Decimal of its shortest text, which is what was written for
 anything up to 15 digits. Queries are Flux with parameters: what comes from outside is never part of a query's text.
@@ -27,6 +27,7 @@ import msgspec
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandlesDelivered, CandlesDropped, CandlesSpooled
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import TIMEFRAMES
 from tradingbot_agents.marketdata.influx_library import (
     ApiException,
@@ -37,11 +38,15 @@ from tradingbot_agents.marketdata.influx_library import (
     WritePrecision,
 )
 from tradingbot_agents.marketdata.port import CandleStoreRefused, CandleStoreUnavailable
-from tradingbot_agents.marketdata.spool import Spool
+from tradingbot_agents.marketdata.spool import Kept, Spool
 from tradingbot_agents.telemetry import Sink
 
 MEASUREMENT = "candles"
 FIELDS = ("open", "high", "low", "close", "volume")
+TICKER = "tickers"
+
+TICKER_LOOK_BACK = timedelta(days=1)
+"""An older one is history, and no last price. Also how far ahead the exchange's clock may be."""
 
 BATCH = 1000
 """Candles in one request, some 100 kB."""
@@ -60,6 +65,13 @@ from(bucket: bucket)
     |> group()
     |> sort(columns: ["_time"], desc: true)
     |> limit(n: count)
+"""
+
+_LAST_TICKER = """
+from(bucket: bucket)
+    |> range(start: begin, stop: end)
+    |> filter(fn: (r) => r._measurement == measurement and r.symbol == symbol and r._field == "last")
+    |> last()
 """
 
 _TOO_OLD = re.compile(r"(outside|beyond) retention policy")
@@ -156,6 +168,12 @@ class InfluxCandleStore:
     async def write(self, candles: Sequence[Candle]) -> None:
         """What InfluxDB does not take now is in the spool, and told. While it is away this takes one timeout now and
         then, and no time else."""
+        await self._write(candles)
+
+    async def write_tickers(self, tickers: Sequence[Ticker]) -> None:
+        await self._write(tickers)
+
+    async def _write(self, candles: Sequence[Kept]) -> None:
         if not candles:
             return
         async with self._writing:
@@ -179,6 +197,23 @@ class InfluxCandleStore:
             # Apart for each batch: who writes waits for one of them, not for all.
             async with self._writing:
                 more = await self._deliver()
+
+    async def last_ticker(self, symbol: str) -> Ticker | None:
+        now = self._clock.now()
+        rows = await self.query(
+            _LAST_TICKER,
+            {
+                "bucket": self._settings.bucket,
+                "measurement": TICKER,
+                "symbol": symbol,
+                "begin": now - TICKER_LOOK_BACK,
+                "end": now + TICKER_LOOK_BACK,
+            },
+        )
+        newest = max(rows, key=lambda row: row["_time"], default=None)
+        if newest is None:
+            return None
+        return Ticker(symbol, as_decimal(newest["_value"]), newest["_time"].astimezone(UTC))
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
         found = await self.latest(symbol, timeframe, 1)
@@ -242,7 +277,7 @@ class InfluxCandleStore:
         self._retry_at, self._told, self._delivered = None, None, 0
         return False
 
-    async def _send(self, candles: Sequence[Candle]) -> None:
+    async def _send(self, candles: Sequence[Kept]) -> None:
         """One batch."""
         try:
             await self._client.write_api().write(
@@ -258,7 +293,7 @@ class InfluxCandleStore:
         except _AWAY as error:
             raise CandleStoreUnavailable(f"InfluxDB does not answer: {_why(error)}") from error
 
-    def _keep(self, candles: Sequence[Candle]) -> None:
+    def _keep(self, candles: Sequence[Kept]) -> None:
         dropped = self._spool.append(candles)
         self._tell_disk()
         if dropped:
@@ -289,7 +324,13 @@ def as_decimal(stored: float) -> Decimal:
     return Decimal(repr(stored))
 
 
-def _point(candle: Candle) -> Any:
+def _point(item: Kept) -> Any:
+    if isinstance(item, Candle):
+        return _candle_point(item)
+    return Point(TICKER).tag("symbol", item.symbol).field("last", as_field(item.last)).time(item.at, _SECONDS)
+
+
+def _candle_point(candle: Candle) -> Any:
     point = Point(MEASUREMENT).tag("symbol", candle.symbol).tag("timeframe", candle.timeframe)
     for field in FIELDS:
         point.field(field, as_field(getattr(candle, field)))

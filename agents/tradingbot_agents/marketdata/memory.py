@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.ticker import Ticker
 
 
 class MemoryCandleStore:
@@ -19,6 +20,7 @@ class MemoryCandleStore:
             raise ValueError(f"capacity of the candle store is {capacity}, but it must keep at least 1 bar a symbol")
         self._capacity = capacity
         self._series: dict[tuple[str, str], deque[Candle]] = {}
+        self._tickers: dict[str, Ticker] = {}
 
     async def write(self, candles: Sequence[Candle]) -> None:
         for index, candle in enumerate(candles):
@@ -33,6 +35,15 @@ class MemoryCandleStore:
             else:
                 self._merge(candles[index:])
                 return
+
+    async def write_tickers(self, tickers: Sequence[Ticker]) -> None:
+        for ticker in tickers:
+            known = self._tickers.get(ticker.symbol)
+            if known is None or ticker.at >= known.at:
+                self._tickers[ticker.symbol] = ticker
+
+    async def last_ticker(self, symbol: str) -> Ticker | None:
+        return self._tickers.get(symbol)
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
         series = self._series.get((symbol, timeframe))

@@ -1,4 +1,4 @@
-"""What a store of candles promises."""
+"""What a store of candles and tickers promises."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.ticker import Ticker
 
 
 class CandleStoreUnavailable(Exception):
@@ -20,6 +21,14 @@ class CandleStore(Protocol):
     async def write(self, candles: Sequence[Candle]) -> None:
         """Keep the bars; one that is there already is replaced by itself. A store that is away or refuses keeps them
         aside, and tells it by an event."""
+        ...
+
+    async def write_tickers(self, tickers: Sequence[Ticker]) -> None:
+        """Keep them likewise, one a symbol and second."""
+        ...
+
+    async def last_ticker(self, symbol: str) -> Ticker | None:
+        """The newest, or ``None``. Raises ``CandleStoreUnavailable`` or ``CandleStoreRefused``."""
         ...
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:

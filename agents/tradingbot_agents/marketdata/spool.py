@@ -1,8 +1,8 @@
-"""Candles on disk while the store is away, oldest first.
+"""Candles and tickers on disk while the store is away, oldest first.
 
 One file of JSON lines, appended to and read from the front. It survives the end of the process without ``fsync``:
-after a power cut the last lines may be missing, and a back-fill brings them. A line that a kill cut off is not a
-candle and is passed over. While the disk is full they are in memory, and on disk again with the first write that
+after a power cut the last lines may be missing, and a back-fill brings them. A line that a kill cut off is
+neither and is passed over. While the disk is full they are in memory, and on disk again with the first write that
 succeeds.
 """
 
@@ -15,15 +15,19 @@ from pathlib import Path
 import msgspec
 
 from tradingbot_agents.domain.candle import Candle
+from tradingbot_agents.domain.ticker import Ticker
 
 _FILE = "candles.jsonl"
 
-_decoder = msgspec.json.Decoder(Candle)
+Kept = Candle | Ticker
+
+_candle = msgspec.json.Decoder(Candle)
+_ticker = msgspec.json.Decoder(Ticker)
 
 
 class Spool:
     def __init__(self, folder: Path, limit: int) -> None:
-        """``limit`` is the most candles that it keeps. Raises ``OSError`` when the folder can not be used."""
+        """``limit`` is the most of both that it keeps. Raises ``OSError`` when the folder can not be used."""
         if limit < 1:
             raise ValueError(f"limit of the spool is {limit}, but it must keep at least 1 candle")
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,17 +43,17 @@ class Spool:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def append(self, candles: Sequence[Candle]) -> int:
+    def append(self, items: Sequence[Kept]) -> int:
         """Keep them behind the others; returns how many of the oldest were dropped for want of room. When they can
         not be written, they are in memory and ``problem`` says why."""
-        self._waiting += candles
+        self._waiting += items
         dropped = max(len(self._waiting) - self._limit, 0)
         del self._waiting[:dropped]
         whole = dropped > 0 or self.problem is not None
-        self._try(self._rewrite if whole else lambda: self._add(candles))
+        self._try(self._rewrite if whole else lambda: self._add(items))
         return dropped
 
-    def first(self, count: int) -> list[Candle]:
+    def first(self, count: int) -> list[Kept]:
         """The oldest."""
         return self._waiting[:count]
 
@@ -58,18 +62,18 @@ class Spool:
         del self._waiting[:count]
         self._try(self._rewrite)
 
-    def _read(self) -> list[Candle]:
+    def _read(self) -> list[Kept]:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        candles = []
+        kept: list[Kept] = []
         for line in content.splitlines():
             try:
-                candles.append(_decoder.decode(line))
+                kept.append(_candle.decode(line) if b'"timeframe"' in line else _ticker.decode(line))
             except msgspec.DecodeError:
                 continue
-        return candles[-self._limit :]
+        return kept[-self._limit :]
 
     def _rewrite(self) -> None:
         """Whole or not at all, so that a kill in between loses nothing."""
@@ -77,9 +81,9 @@ class Spool:
         fresh.write_bytes(_lines(self._waiting))
         os.replace(fresh, self._path)
 
-    def _add(self, candles: Sequence[Candle]) -> None:
+    def _add(self, items: Sequence[Kept]) -> None:
         with self._path.open("ab") as file:
-            file.write(_lines(candles))
+            file.write(_lines(items))
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
@@ -90,5 +94,5 @@ class Spool:
             self.problem = None
 
 
-def _lines(candles: Sequence[Candle]) -> bytes:
-    return b"".join(msgspec.json.encode(candle) + b"\n" for candle in candles)
+def _lines(items: Sequence[Kept]) -> bytes:
+    return b"".join(msgspec.json.encode(item) + b"\n" for item in items)

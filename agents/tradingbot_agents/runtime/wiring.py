@@ -163,6 +163,7 @@ def data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
         timeframe=spec.timeframe,
         # In a replay a bar is there the moment it closes, or never.
         poll_interval=bar,
+        ticker_interval=None,
         settle_delay=timedelta(0),
         stale_after=bar + spec.data.stale_after,
         history=spec.history,
@@ -174,6 +175,7 @@ def live_data_collection_settings(bot: TradingBot) -> DataCollectionSettings:
     return msgspec.structs.replace(
         data_collection_settings(bot),
         poll_interval=spec.exchange.poll_interval,
+        ticker_interval=spec.exchange.poll_interval,
         settle_delay=spec.data.settle_delay,
         stale_after=TIMEFRAMES[spec.timeframe] + spec.data.settle_delay + spec.data.stale_after,
     )

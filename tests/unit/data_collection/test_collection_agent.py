@@ -16,6 +16,7 @@ from tradingbot_agents.clock.virtual import TimerFailed
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import CandleGap, CandleRefused, FeedRecovered, FeedStale
 from tradingbot_agents.domain.messages import CandleClosed, TickerReply
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.exchange import Ambiguous, ExchangeError, RateLimited
 from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable
 
@@ -534,3 +535,57 @@ async def test_a_store_that_is_away_or_refuses_at_the_start_leaves_it_to_the_exc
     assert candles(one.take()) == bars(0, 1)
     store.away = False
     assert await store.latest(BTC, "5m", 100) == bars(-10, 1)
+
+
+# --- last prices
+
+
+def refuse_price(one: Collection, error: ExchangeError) -> list[str]:
+    """Of BTC, always. Returns what is asked for."""
+    asked = []
+    ticker = one.feed.ticker
+
+    async def instead(symbol: str) -> Ticker:
+        asked.append(symbol)
+        if symbol == BTC:
+            raise error
+        return await ticker(symbol)
+
+    one.feed.ticker = instead  # type: ignore[method-assign]
+    return asked
+
+
+async def test_last_prices_are_read_now_and_then_and_kept() -> None:
+    one = collecting(symbols=(BTC, ETH), ticker_interval=timedelta(seconds=30))
+    one.feed.prices = {BTC: Decimal("60000.5"), ETH: Decimal(3000)}
+    await one.start()
+    await one.run_until(one.clock.now() + timedelta(seconds=31))
+    kept = await one.store.last_ticker(BTC)
+    assert kept is not None
+    assert (kept.last, kept.at) == (Decimal("60000.5"), one.clock.now() - timedelta(seconds=1))
+    assert await one.store.last_ticker(ETH) is not None
+
+
+async def test_a_last_price_that_can_not_be_read_holds_up_no_other() -> None:
+    one = collecting(symbols=(BTC, ETH, SOL), ticker_interval=timedelta(seconds=30))
+    one.feed.prices = {BTC: Decimal(60000), ETH: Decimal("NaN"), SOL: Decimal(150)}
+    refuse_price(one, ExchangeError("maintenance"))
+    await one.start()
+    await one.run_until(one.clock.now() + timedelta(seconds=31))
+    assert await one.store.last_ticker(BTC) is None
+    assert await one.store.last_ticker(ETH) is None, "it is no price"
+    assert await one.store.last_ticker(SOL) is not None
+
+
+async def test_too_many_requests_end_the_reading_of_last_prices_for_as_long_as_the_exchange_says() -> None:
+    one = collecting(symbols=(BTC, ETH), ticker_interval=timedelta(seconds=30))
+    one.feed.prices = {BTC: Decimal(60000), ETH: Decimal(3000)}
+    asked = refuse_price(one, RateLimited(timedelta(seconds=50)))
+    await one.start()
+    # No bar is missing, so nothing else is asked.
+    one.feed.add([a_candle(index, symbol=symbol, start=START) for index in range(-10, 1) for symbol in (BTC, ETH)])
+    await one.run_until(one.clock.now() + timedelta(seconds=89))
+    assert asked == [BTC], "and not again after 60 s"
+    await one.run_until(one.clock.now() + timedelta(seconds=2))
+    assert asked == [BTC, BTC]
+    assert await one.store.last_ticker(ETH) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.messages import a_candle
+from support.messages import a_candle, a_ticker
 from tradingbot_agents.marketdata.spool import Spool
 
 CANDLES = [a_candle(index) for index in range(6)]
@@ -71,3 +71,9 @@ def test_what_can_not_be_written_is_in_memory_and_written_later(tmp_path: Path) 
 def test_a_spool_must_keep_something(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1 candle"):
         Spool(tmp_path, 0)
+
+
+def test_candles_and_tickers_wait_in_one_line_over_a_restart(tmp_path: Path) -> None:
+    kept = [a_candle(0), a_ticker(), a_candle(1), a_ticker("ETH/USDT", seconds=9, last="3000.10")]
+    Spool(tmp_path, 10).append(kept)
+    assert Spool(tmp_path, 10).first(10) == kept

@@ -228,7 +228,11 @@ BASE_SETTINGS = settings_of(BASE)
 
 # What only processes of their own are told, on top of that.
 LIVE_CASES: list[tuple[str, Any, dict[str, Any]]] = [
-    ("exchange.pollInterval", "40s", {"data_collection.poll_interval": seconds(40)}),
+    (
+        "exchange.pollInterval",
+        "40s",
+        {"data_collection.poll_interval": seconds(40), "data_collection.ticker_interval": seconds(40)},
+    ),
     ("exchange.rulesInterval", "2h", {"execution.rules_interval": seconds(7200)}),
     (
         "data.settleDelay",
