@@ -4,24 +4,10 @@
 set -euo pipefail
 export PATH=$PATH:/usr/sbin
 cache=${TRADINGBOT_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/tradingbot-servers}/rabbitmq-4.0
-may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+. "$(dirname "$0")/debian.sh"
 
-if ! command -v rabbitmq-server >/dev/null; then
-  may_install || {
-    echo "rabbitmq: rabbitmq-server is not on the PATH; install it, or give the tests a server of yours with TRADINGBOT_RABBITMQ_URL" >&2
-    exit 1
-  }
-  echo "rabbitmq: installing Debian's package …" >&2
-  # The tests start servers of their own: the package must not start one.
-  forbidden=/usr/sbin/policy-rc.d
-  if [ ! -e $forbidden ]; then
-    printf '#!/bin/sh\nexit 101\n' > $forbidden
-    chmod +x $forbidden
-    trap 'rm -f $forbidden' EXIT
-  fi
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >/dev/null
-fi
+command -v rabbitmq-server >/dev/null ||
+  debian_package rabbitmq-server "give the tests a server of yours with TRADINGBOT_RABBITMQ_URL"
 command -v rabbitmq-server
 
 [ -x "$cache/usr/sbin/rabbitmq-server" ] && { echo "$cache"; exit 0; }
