@@ -29,6 +29,10 @@ def import_by_halves(*packages: str) -> None:
         package = module_from_spec(spec)
         vars(package)["__getattr__"] = _when_asked(name, _names_of(name, Path(spec.origin)))
         sys.modules[name] = package
+        parent, _, child = name.rpartition(".")
+        if parent:
+            # As the import system does: who has the outer one reaches the inner one through it.
+            setattr(sys.modules[parent], child, package)
 
 
 @contextmanager

@@ -46,6 +46,30 @@ def test_a_package_is_there_without_having_run_and_gives_each_name_when_asked(li
     assert told == "large.used False\nUnused True False"
 
 
+def test_an_inner_package_is_reached_through_the_outer_one(library: Path) -> None:
+    inner = library / "large" / "inner"
+    inner.mkdir()
+    (inner / "__init__.py").write_text("from large.used import Used as Model\nraise RuntimeError('it ran')\n")
+    told = python(
+        "from tradingbot_agents.lean_imports import import_by_halves; import_by_halves('large', 'large.inner')\n"
+        "import large; print(large.inner.Model.__name__)",
+        path=library,
+    )
+    assert told == "Used"
+
+
+def test_both_halves_of_the_influx_client_work_in_one_process() -> None:
+    """Its blocking half finds its models by name in a package that has not run."""
+    told = python(
+        "import tradingbot_agents.marketdata.influx_library, tradingbot_agents.marketdata.setup\n"
+        "from influxdb_client import InfluxDBClient\n"
+        "client = InfluxDBClient('http://127.0.0.1:1', 'token', org='org').api_client\n"
+        "from types import SimpleNamespace\n"
+        "print(client.deserialize(SimpleNamespace(data='{\"name\": \"market\"}'), 'Organization').name)"
+    )
+    assert told == "market"
+
+
 def test_one_that_is_imported_already_stays_as_it_is() -> None:
     before = sys.modules["subprocess"]
     lean_imports.import_by_halves("subprocess")

@@ -14,6 +14,7 @@ from tradingbot_agents.bus import DependencyUnavailable, RequestTimedOut
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.events import Event
 from tradingbot_agents.domain.messages import Message
+from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.ledger.port import Epoch, LedgerUnavailable
 from tradingbot_agents.marketdata import CandleStoreUnavailable
 
@@ -357,6 +358,13 @@ class StoreOf:
             return
         await self._deliver()
         await world.store.write(candles)
+
+    async def write_tickers(self, tickers: Sequence[Ticker]) -> None:
+        """No decision rests on them: they are kept, and meet no fault."""
+        await self._process.world.store.write_tickers(tickers)
+
+    async def last_ticker(self, symbol: str) -> Ticker | None:
+        return await self._process.world.store.last_ticker(symbol)
 
     async def last(self, symbol: str, timeframe: str) -> Candle | None:
         await self._ask("store.last")
