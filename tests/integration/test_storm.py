@@ -21,7 +21,7 @@ from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 from tradingbot_agents.bus.topology import AGENTS
 from tradingbot_agents.runtime.wiring import bus_queues
 
-SECONDS = float(os.environ.get("TRADINGBOT_STORM_SECONDS", "45"))
+SECONDS = float(os.environ.get("TRADINGBOT_STORM_SECONDS", "20"))
 SEED = int(os.environ.get("TRADINGBOT_STORM_SEED", "1"))
 BEAT = 0.25
 

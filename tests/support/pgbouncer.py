@@ -42,6 +42,8 @@ class PgBouncer:
             "unix_socket_dir": "",
             "auth_type": "scram-sha-256",
             "auth_file": str(users),
+            # After a login that the server refused.
+            "server_login_retry": "1",
             "pool_mode": "transaction",
             # The connection that was idle longest comes next, so that two transactions in a row seldom share one.
             "server_round_robin": "1",
