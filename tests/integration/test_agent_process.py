@@ -150,3 +150,29 @@ async def test_the_books_of_one_account_take_no_key_of_another(
         execution.start()
         await execution.lacks("another account.name")
         assert (await execution.stop()).code == 0
+
+
+@pytest.mark.parametrize("rabbitmq_server", [INSTALLED], indirect=True)
+async def test_a_streamed_feed_that_breaks_goes_on_by_rest_and_comes_back(
+    own_rabbitmq: RabbitServer, own_influx: InfluxServer
+) -> None:
+    """As data collection's process has it: told, and nothing missed."""
+    changes = {"exchange.feed": "websocket", "symbols": ["BTC/USDT"], "runtime.restartDelay": "200ms"}
+    async with running_stack(own_rabbitmq, own_influx, changes) as stack:
+        collection = stack.agents["data-collection"]
+        collection.start()
+        await collection.is_ready()
+        streams = stack.exchange.streams
+        await streams.until("btcusdt@miniTicker")
+        await stack.exchange.push_ticker("BTC/USDT")
+        await collection.tells("stream_recovered")
+        await streams.cut()
+        lost = await collection.tells("stream_lost")
+        assert (lost["symbol"], lost["level"]) == ("BTC/USDT", "warning")
+        assert (await collection.page("/ready"))[0] == 200
+        await streams.until("btcusdt@miniTicker", times=2)
+        await stack.exchange.push_ticker("BTC/USDT")
+        back = await collection.tells("stream_recovered", count=2)
+        assert back["silent_seconds"] >= 0
+        assert stack.exchange.count("GET klines") > 0, "history comes by REST"
+        assert (await collection.stop()).code == 0
