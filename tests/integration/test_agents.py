@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from decimal import Decimal
 
 from support.influxdb import InfluxServer
@@ -62,10 +63,13 @@ async def _a_stop_closes_its_position(stack: Stack) -> None:
 
 async def _state_is_obeyed_and_other_changes_wait(stack: Stack) -> None:
     changes = {"exchange.endpoint": stack.exchange.url, "timeSeries.organization": stack.influx.organization}
+    # A server that is frozen, and not away, takes everybody's whole timeout.
+    stack.influx.send(signal.SIGSTOP)
     stack.write_spec({**changes, "state": "Paused"})
     for name in ("risk", "execution"):
         told = await stack.agents[name].tells("state_changed", limit=5)
         assert told["state"] == "Paused"
+    stack.influx.send(signal.SIGCONT)
     stack.write_spec({**changes, "state": "Paused", "risk.stopLoss": "0.06"})
     await stack.agents["risk"].tells("spec_change_pending", limit=5)
 

@@ -132,7 +132,7 @@ class AgentProcess:
                 return OK
             supervisor = self._supervised()
             try:
-                await self._until_stopped(self._work(supervisor), self._beat())
+                await self._until_stopped(self._work(supervisor), self._beat(), self._look_after_parts())
             finally:
                 self._health.lacks("agent", "it is stopping")
                 await self._finish(supervisor)
@@ -281,14 +281,19 @@ class AgentProcess:
             get_logger().warning("failed_as_well", agent=self._name, error=f"{type(error).__name__}: {error}")
 
     async def _beat(self) -> None:
-        """Look after everything that is not the agent itself."""
+        """The state that is asked for is obeyed soon, whatever else is slow."""
         while True:
             await self._look_at_state()
+            await self._write_rows()
+            self._metrics.turn(self._turns.longest())
+            await self._clock.sleep(self._bot.spec.runtime.spec_interval)
+
+    async def _look_after_parts(self) -> None:
+        """Apart from the beat: one that is frozen takes its whole timeout."""
+        while True:
             for part in self._opened:
                 self._judge(part, await part.probe())
                 await part.tend()
-            await self._write_rows()
-            self._metrics.turn(self._turns.longest())
             await self._clock.sleep(self._bot.spec.runtime.spec_interval)
 
     def _judge(self, part: Part, problem: str | None) -> None:
