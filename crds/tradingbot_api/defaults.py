@@ -287,6 +287,8 @@ RESTART_ATTEMPTS: Final = 8  # In a row: about two minutes of trying, then a per
 LEDGER_RETRY_DELAY: Final = timedelta(seconds=1)  # Before work is tried again that met a database out of reach.
 OUTBOX_INTERVAL: Final = timedelta(seconds=1)  # Backup polling of the outbox; the relay itself wakes at each commit.
 SPEC_INTERVAL: Final = timedelta(seconds=1)  # Between looks for a changed `state`; it must be obeyed within 5 s.
+PROBE_INTERVAL: Final = timedelta(seconds=5)
+# Who needs a part notices by itself at once; this is for the probes and metrics, and costs each part a request.
 STUCK_AFTER: Final = timedelta(minutes=5)
 # Dozens of requests that all meet REQUEST_TIMEOUT end within it; only what never ends takes longer.
 LOG_LEVEL: Final = "info"  # Events and decisions; debug would hold every candle.

@@ -108,6 +108,9 @@ class Runtime(Model, frozen=True, kw_only=True):
         defaults.OUTBOX_INTERVAL
     )
     spec_interval: Annotated[Duration, doc("Between looks for a changed state.")] = defaults.SPEC_INTERVAL
+    probe_interval: Annotated[
+        Duration, doc("Between looks whether what an agent needs answers, and whether its keys have changed.")
+    ] = defaults.PROBE_INTERVAL
     stuck_after: Annotated[
         Duration, doc("A handler that runs for longer never ends: the process is not alive any more.")
     ] = defaults.STUCK_AFTER

@@ -65,7 +65,7 @@ class Part:
         """Raises ``PartUnavailable``; then it is called again."""
 
     async def probe(self) -> str | None:
-        """Why it can not be used now, or ``None``. Asked about once a second, and only when it is open."""
+        """Why it can not be used now, or ``None``. Asked every ``probeInterval``, and only when it is open."""
         return None
 
     async def tend(self) -> None:

@@ -294,7 +294,7 @@ class AgentProcess:
             for part in self._opened:
                 self._judge(part, await part.probe())
                 await part.tend()
-            await self._clock.sleep(self._bot.spec.runtime.spec_interval)
+            await self._clock.sleep(self._bot.spec.runtime.probe_interval)
 
     def _judge(self, part: Part, problem: str | None) -> None:
         self._metrics.dependency(part.name, problem is None)

@@ -346,6 +346,7 @@ READ_BY_THE_RUN = {
 READ_BY_THE_PROCESS = {
     "messaging.deadLetterRetention",
     "runtime.stopLimit",
+    "runtime.probeInterval",
     "runtime.stuckAfter",
     "timeSeries.spoolLength",
     "database.statementTimeout",
