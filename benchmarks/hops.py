@@ -39,11 +39,11 @@ import asyncpg
 import yaml
 
 from support import wishful
-from support.influxdb import Influx, find_influxd, running_influxd
+from support.influxdb import Influx
 from support.process import Process
-from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
+from support.rabbitmq import RabbitServer
 from support.specs import LIVE, changed
-from support.stack import TESTS, AgentProcess
+from support.stack import TESTS, AgentProcess, servers_of_a_benchmark
 from tradingbot_agents.bus.port import HandlerFailed
 from tradingbot_agents.bus.rabbitmq import RabbitBus
 from tradingbot_agents.bus.rabbitmq_topology import Names, queue_arguments
@@ -475,16 +475,12 @@ def main() -> None:
         hop, url, dsn = options.relay
         asyncio.run(relay(url, int(hop), dsn))
         return
-    program = find_influxd()
-    if program is None:
-        raise SystemExit("no InfluxDB: run 'make servers'")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tradingbot-benchmark-")))
         # The server is another user when we are root.
         folder.chmod(0o755)
         (folder / "ledger").mkdir(mode=0o755)
-        rabbitmq = stack.enter_context(running_rabbitmq(INSTALLED))
-        influx = stack.enter_context(running_influxd(program))
+        rabbitmq, influx = stack.enter_context(servers_of_a_benchmark())
         asyncio.run(run(folder, rabbitmq, influx, options.rounds))
 
 

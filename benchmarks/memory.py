@@ -14,16 +14,15 @@ import argparse
 import asyncio
 import subprocess
 import sys
-from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.binance import MAJORS, BinanceSymbol
-from support.influxdb import find_influxd, running_influxd
-from support.rabbitmq import INSTALLED, running_rabbitmq
-from support.stack import Stack, running_stack
+from support.influxdb import InfluxServer
+from support.rabbitmq import RabbitServer
+from support.stack import Stack, running_stack, servers_of_a_benchmark
 from tradingbot_agents.bus.topology import AGENTS
 
 GOALS = {"RSS": 350.0, "PSS": 250.0}
@@ -80,8 +79,8 @@ async def measure(stack: Stack) -> dict[str, dict[str, float]]:
     return {name: sizes(stack.agents[name].process.pid) for name in AGENTS}
 
 
-async def run(rabbitmq: object, influx: object, markets: int) -> dict[str, dict[str, float]]:
-    async with running_stack(rabbitmq, influx) as stack:  # type: ignore[arg-type]
+async def run(rabbitmq: RabbitServer, influx: InfluxServer, markets: int) -> dict[str, dict[str, float]]:
+    async with running_stack(rabbitmq, influx) as stack:
         for number in range(markets - len(MAJORS())):
             symbol = BinanceSymbol(
                 f"COIN{number}", "USDT", step=Decimal("0.01"), tick=Decimal("0.0001"), min_amount=Decimal("0.01")
@@ -107,12 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markets", type=int, default=3000, help="that the exchange lists (default 3000)")
     markets = parser.parse_args().markets
-    program = find_influxd()
-    if program is None:
-        raise SystemExit("no InfluxDB: run 'make servers'")
-    with ExitStack() as servers:
-        rabbitmq = servers.enter_context(running_rabbitmq(INSTALLED))
-        influx = servers.enter_context(running_influxd(program))
+    with servers_of_a_benchmark() as (rabbitmq, influx):
         found = asyncio.run(run(rabbitmq, influx, markets))
     print(f"{'MB':<20}{'RSS':>9}{'PSS':>9}")
     for name, size in found.items():

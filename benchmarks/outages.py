@@ -18,16 +18,15 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support.influxdb import InfluxServer, find_influxd, running_influxd
+from support.influxdb import InfluxServer
 from support.process import postmaster_of
-from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
-from support.stack import Stack, running_stack
+from support.rabbitmq import RabbitServer
+from support.stack import Stack, running_stack, servers_of_a_benchmark
 from support.wishes import Wishes
 
 GOAL = 5.0
@@ -125,12 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="that each server is away (default 60)")
     seconds = parser.parse_args().seconds
-    program = find_influxd()
-    if program is None:
-        raise SystemExit("no InfluxDB: run 'make servers'")
-    with ExitStack() as servers:
-        rabbitmq = servers.enter_context(running_rabbitmq(INSTALLED))
-        influx = servers.enter_context(running_influxd(program))
+    with servers_of_a_benchmark() as (rabbitmq, influx):
         asyncio.run(run(rabbitmq, influx, seconds))
 
 

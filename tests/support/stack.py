@@ -13,8 +13,8 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,10 +24,10 @@ import yaml
 
 from support import wishful
 from support.binance import BinanceServer
-from support.influxdb import InfluxServer
+from support.influxdb import InfluxServer, find_influxd, running_influxd
 from support.postgres import scratch_dir
 from support.process import LIMIT, Finished, Json, Process
-from support.rabbitmq import RabbitServer
+from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
 from support.specs import LIVE, changed
 from tradingbot_agents.bus.topology import AGENTS
 from tradingbot_agents.domain.candle import Candle
@@ -343,3 +343,13 @@ async def running_stack(
                         await walking
         finally:
             await postgres.stop()
+
+
+@contextmanager
+def servers_of_a_benchmark() -> Iterator[tuple[RabbitServer, InfluxServer]]:
+    """RabbitMQ and InfluxDB of its own. Ends the program when there are none to start."""
+    program = find_influxd()
+    if program is None:
+        raise SystemExit("no InfluxDB: run 'make servers'")
+    with running_rabbitmq(INSTALLED) as rabbitmq, running_influxd(program) as influx:
+        yield rabbitmq, influx

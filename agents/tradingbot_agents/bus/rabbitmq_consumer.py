@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
@@ -297,7 +298,7 @@ def _is_our_end(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-class _Reader:
+class _Reader(ABC):
     """A task that reads from the broker until it is stopped, and through lost connections."""
 
     def __init__(self, surroundings: Surroundings, owner: Owner, source: str) -> None:
@@ -339,9 +340,9 @@ class _Reader:
             self._halt()
             self._report("-", error)
 
+    @abstractmethod
     async def _read(self, connection: AbstractConnection) -> None:
         """Until it is stopped. Raises ``LinkLost``."""
-        raise NotImplementedError
 
     def _halt(self) -> None:
         """The agent's other handlers wait until it is detached or resumed. One that is detached already halts nobody:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 
@@ -45,6 +45,19 @@ def build(name: str, kit: Kit, *, live: bool) -> Agent:
     return _BUILDERS[name](kit, live)
 
 
+class _Shared(TypedDict):
+    bot: str
+    clock: Clock
+    timers: Timers
+    bus: Bus
+    sink: Sink
+
+
+def _shared(kit: Kit) -> _Shared:
+    """What every agent is given."""
+    return {"bot": kit.bot.metadata.name, "clock": kit.clock, "timers": kit.timers, "bus": kit.bus, "sink": kit.sink}
+
+
 # Each imports its own agent: no process pays for the libraries of another's.
 
 
@@ -53,12 +66,8 @@ def _data_collection(kit: Kit, live: bool) -> Agent:
 
     settings = wiring.live_data_collection_settings if live else wiring.data_collection_settings
     return DataCollection(
-        bot=kit.bot.metadata.name,
+        **_shared(kit),
         settings=settings(kit.bot),
-        clock=kit.clock,
-        timers=kit.timers,
-        bus=kit.bus,
-        sink=kit.sink,
         feed=_needed(kit.feed),
         store=_needed(kit.store),
     )
@@ -68,12 +77,8 @@ def _technical_analysis(kit: Kit, live: bool) -> Agent:
     from tradingbot_agents.technical_analysis.agent import TechnicalAnalysisAgent
 
     return TechnicalAnalysisAgent(
-        bot=kit.bot.metadata.name,
+        **_shared(kit),
         settings=wiring.technical_analysis_settings(kit.bot),
-        clock=kit.clock,
-        timers=kit.timers,
-        bus=kit.bus,
-        sink=kit.sink,
         store=_needed(kit.store),
     )
 
@@ -82,12 +87,8 @@ def _strategy(kit: Kit, live: bool) -> Agent:
     from tradingbot_agents.strategy.agent import StrategyAgent
 
     return StrategyAgent(
-        bot=kit.bot.metadata.name,
+        **_shared(kit),
         settings=wiring.strategy_settings(kit.bot),
-        clock=kit.clock,
-        timers=kit.timers,
-        bus=kit.bus,
-        sink=kit.sink,
         ledger=_needed(kit.ledger),
     )
 
@@ -97,12 +98,8 @@ def _risk(kit: Kit, live: bool) -> Agent:
 
     settings = wiring.live_risk_settings if live else wiring.risk_settings
     return RiskAgent(
-        bot=kit.bot.metadata.name,
+        **_shared(kit),
         settings=settings(kit.bot),
-        clock=kit.clock,
-        timers=kit.timers,
-        bus=kit.bus,
-        sink=kit.sink,
         ledger=_needed(kit.ledger),
         store=_needed(kit.store),
         rules=_needed(kit.rules),
@@ -115,14 +112,10 @@ def _execution(kit: Kit, live: bool) -> Agent:
 
     settings = wiring.live_execution_settings if live else wiring.execution_settings
     return ExecutionAgent(
-        bot=kit.bot.metadata.name,
+        **_shared(kit),
         account=str(account_key(kit.bot)),
         symbols=kit.bot.spec.symbols,
         settings=settings(kit.bot),
-        clock=kit.clock,
-        timers=kit.timers,
-        bus=kit.bus,
-        sink=kit.sink,
         ledger=_needed(kit.ledger),
         venue=_needed(kit.venue),
         state=kit.state,

@@ -4,9 +4,9 @@ Read ``AgentProcess.run`` from top to bottom. Nothing outside needs to be there 
 told. The agent itself is supervised as in ``tradingbot run``: one that fails is taken apart and built anew. A part
 that is away is not its failure, and is waited for without a limit.
 
-While it works, a beat looks at the spec file, the parts and the events that are to be written down. On SIGTERM what
-runs is finished within ``runtime.stopLimit``; what is not is left as a kill would leave it, and the next start takes
-it up from the ledger.
+While it works, a beat looks at the spec file and writes events down; apart from it, for a frozen one takes long, the
+parts are looked after. On SIGTERM what runs is finished within ``runtime.stopLimit``; what is not is left as a kill
+would leave it, and the next start takes it up from the ledger.
 """
 
 from __future__ import annotations
