@@ -26,8 +26,9 @@ from enum import StrEnum
 from typing import Any, Self
 
 import msgspec
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.abc import DeliveredMessage
 
 from tradingbot_agents.bus.port import (
     BatchHandler,
@@ -196,7 +197,7 @@ class Delivery:
 
     __slots__ = ("arrived", "body", "id", "message", "problem", "published", "raw")
 
-    def __init__(self, raw: AbstractIncomingMessage, arrived: datetime) -> None:
+    def __init__(self, raw: DeliveredMessage, arrived: datetime) -> None:
         self.raw = raw
         self.arrived = arrived
         self.body = raw.body
@@ -209,7 +210,7 @@ class Delivery:
         except msgspec.MsgspecError as error:
             self.problem = f"it can not be read: {error}"
             self.id = f"unreadable-{hashlib.sha256(raw.body).hexdigest()[:16]}"
-        stamp = raw.headers.get(PUBLISHED)
+        stamp = (raw.header.properties.headers or {}).get(PUBLISHED)
         self.published: datetime | None = None
         if isinstance(stamp, int):
             # Anybody may write a header; what is out of range is as good as none.
@@ -218,7 +219,8 @@ class Delivery:
 
     async def acknowledge(self) -> None:
         """Raises ``LinkLost``."""
-        await handed_over(self.raw.ack())
+        # Written, not waited for: whether the broker got it shows only in what comes again.
+        await handed_over(self.raw.channel.basic_ack(self.raw.delivery_tag or 0, wait=False))
 
 
 class Inbox:
@@ -250,8 +252,8 @@ class Inbox:
     async def read(self, name: str) -> None:
         """Also from this queue, from now on. Raises ``LinkLost``."""
         try:
-            queue = await apart(self._channel.get_queue(name, ensure=False))
-            await apart(queue.consume(self._take))
+            underlay = await apart(self._channel.get_underlay_channel())
+            await apart(underlay.basic_consume(name, self._take))
         except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
             raise LinkLost(why(error)) from error
 
@@ -282,7 +284,7 @@ class Inbox:
     async def close(self) -> None:
         await closed_channel(self._channel)
 
-    async def _take(self, raw: AbstractIncomingMessage) -> None:
+    async def _take(self, raw: DeliveredMessage) -> None:
         self.in_hand.append(Delivery(raw, self._clock.now()))
         self._changed.set()
 
@@ -671,11 +673,11 @@ class Answering(_Reader):
                 with suppress(DependencyUnavailable):
                     await self._publish_dead_letter(request, request.problem, 1)
                 self._tell_set_aside(request, request.problem)
-            elif reply is not None and request.raw.reply_to:
+            elif reply is not None and (way := request.raw.header.properties).reply_to:
                 # Who asked may be gone: nobody misses the answer then.
                 with suppress(Returned, LinkLost):
                     await self._s.publisher.reply(
-                        encode(reply), to=request.raw.reply_to, correlation_id=request.raw.correlation_id or ""
+                        encode(reply), to=way.reply_to, correlation_id=way.correlation_id or ""
                     )
         finally:
             self._handling = False

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import msgspec
 from aio_pika import DeliveryMode
-from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
+from aiormq import spec
 
 from tradingbot_agents.bus.port import DependencyUnavailable, RequestTimedOut
 from tradingbot_agents.bus.rabbitmq_link import (
@@ -70,17 +70,12 @@ class Publisher:
                             continue
                         reason = "it gives no answer"
                         channel = await self._sending_channel(connection)
-                        await self._publish(
-                            channel,
-                            AmqpMessage(
-                                body,
-                                headers=headers,
-                                delivery_mode=DeliveryMode.PERSISTENT if durable else DeliveryMode.NOT_PERSISTENT,
-                                content_type="application/json",
-                            ),
-                            exchange,
-                            to,
+                        properties = spec.Basic.Properties(
+                            headers=headers,
+                            delivery_mode=DeliveryMode.PERSISTENT if durable else DeliveryMode.NOT_PERSISTENT,
+                            content_type="application/json",
                         )
+                        await self._publish(channel, body, properties, exchange, to)
                         return
                     except LinkLost as error:
                         reason = str(error)
@@ -112,7 +107,7 @@ class Publisher:
         ``LinkLost``: answers are not sent again."""
         channel = await opened_channel(await self._link.connection(), confirms=True)
         try:
-            await self._publish(channel, AmqpMessage(body, correlation_id=correlation_id), "", to)
+            await self._publish(channel, body, spec.Basic.Properties(correlation_id=correlation_id), "", to)
         finally:
             await closed_channel(channel)
 
@@ -128,10 +123,11 @@ class Publisher:
                 while True:
                     try:
                         channel = await self._asking_channel()
-                        request = AmqpMessage(
-                            encode(message), correlation_id=number, reply_to=REPLY_TO, expiration=timeout
+                        # The broker wants it in milliseconds.
+                        request = spec.Basic.Properties(
+                            correlation_id=number, reply_to=REPLY_TO, expiration=str(round(limit * 1000))
                         )
-                        await self._publish(channel, request, "", queue)
+                        await self._publish(channel, encode(message), request, "", queue)
                         reason = "no answer to"
                         break
                     except LinkLost:
@@ -165,14 +161,15 @@ class Publisher:
         if answer is not None and not answer.done():
             answer.set_result(message.body)
 
-    async def _publish(self, channel: AbstractChannel, message: AmqpMessage, exchange: str, to: str) -> None:
-        async def hand_over() -> None:
-            target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-            await target.publish(message, to, mandatory=True)
-
+    async def _publish(
+        self, channel: AbstractChannel, body: bytes, properties: spec.Basic.Properties, exchange: str, to: str
+    ) -> None:
         try:
+            underlay = await channel.get_underlay_channel()
             # The caller's limit cuts it short: a broker that is short of memory is silent.
-            await handed_over(hand_over())
+            await handed_over(
+                underlay.basic_publish(body, exchange=exchange, routing_key=to, properties=properties, mandatory=True)
+            )
         except PublishError:
             raise Returned(to) from None
         except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
