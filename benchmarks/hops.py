@@ -126,7 +126,11 @@ class Chain(Protocol):
         ...
 
     async def arrived(self) -> str:
-        """The symbol of the next order."""
+        """The symbol of the next order. Its clock stops here."""
+        ...
+
+    async def clear(self) -> None:
+        """What has arrived is ended, so that its symbol can be sent again."""
         ...
 
 
@@ -136,6 +140,7 @@ class Ours:
         self._bot = bot
         self._janitor = janitor
         self._orders: asyncio.Queue[OrderApproved] = asyncio.Queue()
+        self._live: list[str] = []
         begin = floor_time(datetime.now(UTC), BAR) - timedelta(days=8)
         self._next = dict.fromkeys(SYMBOLS, begin)
 
@@ -170,13 +175,17 @@ class Ours:
         )
 
     async def arrived(self) -> str:
-        """Its order is ended at once, as execution would, so that the symbol can be entered again."""
         order = await self._orders.get()
-        await self._janitor.execute(
-            "UPDATE orders SET state = 'denied', finished_at = created_at WHERE client_order_id = $1",
-            order.client_order_id,
-        )
+        self._live.append(order.client_order_id)
         return order.symbol
+
+    async def clear(self) -> None:
+        """As execution would, which is no part of the way to it."""
+        await self._janitor.execute(
+            "UPDATE orders SET state = 'denied', finished_at = created_at WHERE client_order_id = ANY ($1)",
+            self._live,
+        )
+        self._live.clear()
 
 
 class Bare:
@@ -215,6 +224,9 @@ class Bare:
 
     async def arrived(self) -> str:
         return await self._arrived.get()
+
+    async def clear(self) -> None:
+        """A row of the bare chain is in nobody's way."""
 
 
 async def _pass_on(exchange: aio_pika.abc.AbstractExchange, to: str, symbol: str, name: str, body: bytes) -> None:
@@ -263,6 +275,7 @@ async def latencies(chain: Chain, symbols: Iterator[str]) -> list[float]:
         arrived = await asyncio.wait_for(chain.arrived(), LIMIT)
         taken.append(time.perf_counter() - began)
         assert arrived == symbol
+        await chain.clear()
     return taken
 
 
@@ -272,6 +285,7 @@ async def rate(chain: Chain) -> float:
     await asyncio.gather(*(chain.send(symbol) for symbol in SYMBOLS))
     for done in range(STREAM):
         symbol = await asyncio.wait_for(chain.arrived(), LIMIT)
+        await chain.clear()
         if done < STREAM - len(SYMBOLS):
             await chain.send(symbol)
     return STREAM / (time.perf_counter() - began)
