@@ -13,7 +13,7 @@ from support.ledger import NOW, connect, entry, exit_leg, fill, held_position, o
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.ledger import pages
-from tradingbot_agents.ledger.port import Ledger, Reversal, Role
+from tradingbot_agents.ledger.port import BookedSince, Ledger, Outcome, Reversal, Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
 pytestmark = pytest.mark.postgres
@@ -205,6 +205,25 @@ async def test_a_late_fill_takes_back_what_was_booked_for_it(ledger_dsn: str) ->
     again = await ledger.book("entry-btc", [fill("entry-btc", "t1")], None, LATER)
     assert again.reversals == ()
     assert len(await outside(ledger)) == 4
+    await ledger.close()
+
+
+async def test_a_reservation_that_rests_on_what_was_before_is_refused(ledger_dsn: str) -> None:
+    """Also when the fill and the movement that it takes back leave every total as it was."""
+    ledger = await unknown_purchase(ledger_dsn)
+    risk = await ledger.raise_epoch(Role.RISK, LATER)
+    known = (await ledger.holdings()).bookings
+    other = entry("eth", "ETH/USDT", budget="1")
+    [decision] = await ledger.reserve_many(risk, [other], as_of=known)
+    assert decision.outcome is Outcome.APPROVED
+    assert (await ledger.holdings()).bookings == known
+    await ledger.book("entry-btc", [fill("entry-btc", "t1")], None, LATER)
+    with pytest.raises(BookedSince):
+        await ledger.reserve_many(risk, [entry("sol", "SOL/USDT", budget="1")], as_of=known)
+    assert await ledger.decision("intent-sol", "entry-sol") is None
+    known = (await ledger.holdings()).bookings
+    assert (await ledger.reserve_many(risk, [other], as_of=known))[0].new is False
+    await assert_sound(ledger)
     await ledger.close()
 
 

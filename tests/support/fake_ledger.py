@@ -19,6 +19,7 @@ from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.values import Side
 from tradingbot_agents.ledger.port import (
     Balance,
+    BookedSince,
     Decision,
     EntryProposal,
     Epoch,
@@ -70,8 +71,12 @@ class FakeLedger:
     async def check_epoch(self, epoch: Epoch) -> None:
         self._asked("check_epoch", epoch)
 
-    async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
+    async def reserve_many(
+        self, epoch: Epoch, proposals: Sequence[EntryProposal], as_of: int | None = None
+    ) -> list[Decision]:
         self._asked("reserve_many", epoch)
+        if as_of is not None and as_of != self.bookings:
+            raise BookedSince
         return [self._reserve(proposal) for proposal in proposals]
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
@@ -182,9 +187,14 @@ class FakeLedger:
         return balances, equity
 
     async def holdings(self) -> Holdings:
-        return Holdings(await self.balances(), dict(self.outside))
+        return Holdings(await self.balances(), dict(self.outside), self.bookings)
 
     # --- inside ----------------------------------------------------------------------------------------
+
+    @property
+    def bookings(self) -> int:
+        """Tests book by writing what is there: another number for each state."""
+        return hash((*self.totals.items(), *self.outside.items()))
 
     def available(self, asset: str) -> Decimal:
         return self.totals.get(asset, ZERO) - self.reserved.get(asset, ZERO) - self.set_aside.get(asset, ZERO)

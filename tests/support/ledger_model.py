@@ -33,6 +33,7 @@ from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
     Balance,
+    BookedSince,
     Booking,
     Books,
     Decision,
@@ -299,7 +300,12 @@ class LedgerModel:
             return Reason.INSUFFICIENT_AVAILABLE_BALANCE, detail
         return None, ""
 
-    async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
+    async def reserve_many(
+        self, epoch: Epoch, proposals: Sequence[EntryProposal], as_of: int | None = None
+    ) -> list[Decision]:
+        self.fence(epoch)
+        if proposals and as_of is not None and as_of != len(self.account.entries):
+            raise BookedSince
         return [await self.reserve(epoch, proposal) for proposal in proposals]
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:
@@ -882,7 +888,8 @@ class LedgerModel:
             for entry in self.account.entries:
                 if entry.kind in ("outside", "reversal"):
                     outside[entry.asset] = outside.get(entry.asset, ZERO) + entry.amount
-        return Holdings(await self.balances(), {asset: amount for asset, amount in sorted(outside.items()) if amount})
+        told = {asset: amount for asset, amount in sorted(outside.items()) if amount}
+        return Holdings(await self.balances(), told, len(self.account.entries))
 
     async def entries(self, limit: int | None = None) -> list[Entry]:
         return self.account.entries[::-1][:limit]

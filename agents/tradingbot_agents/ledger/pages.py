@@ -52,7 +52,7 @@ _SAVE_HOLDING = (
 
 _MOVE = """
 UPDATE balances b SET total = b.total + c.total, reserved = b.reserved + c.reserved,
-    shortfall = greatest(0, b.reserved + c.reserved + b.outside_holds - b.total - c.total)
+    bookings = b.bookings + 1, shortfall = greatest(0, b.reserved + c.reserved + b.outside_holds - b.total - c.total)
 FROM unnest($2::text[], $3::numeric[], $4::numeric[]) AS c (asset, total, reserved)
 WHERE b.account = $1 AND b.asset = c.asset
 RETURNING b.asset, b.total, b.reserved, b.outside_holds, b.set_aside
@@ -171,13 +171,14 @@ async def save(
             so_far = moves.get(asset, (ZERO, ZERO))
             moves[asset] = (so_far[0] + total, so_far[1] + reserved)
 
+        booked = {entry.asset for entry in entries}
         for entry in entries:
             add(entry.asset, entry.amount, ZERO)
         if reservation is not None and before.reservation is not None:
             add(reservation.asset, ZERO, reservation.held - before.reservation.held)
         base, _ = split_symbol(order.symbol)
         add(base, ZERO, after.holding.position.exit_hold - before.holding.position.exit_hold)
-    return await move(connection, account, {asset: by for asset, by in moves.items() if any(by)})
+    return await move(connection, account, {asset: by for asset, by in moves.items() if any(by) or asset in booked})
 
 
 async def save_holding(connection: Connection, bot: int, holding: Holding) -> None:

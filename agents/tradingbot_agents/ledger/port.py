@@ -86,6 +86,10 @@ class UnknownOrder(LedgerError):
         self.client_order_id = client_order_id
 
 
+class BookedSince(LedgerError):
+    """Something has been booked on the account since what the proposals rest on was read: read it again."""
+
+
 class HoldExceeded(LedgerError):
     """An exit leg would sell more than the position has left after its other live legs."""
 
@@ -347,6 +351,9 @@ class Holdings(msgspec.Struct, frozen=True):
     balances: dict[str, Balance]
     outside: dict[str, Decimal]
     """The sum of outside movements by asset, where it is not zero."""
+    bookings: int
+    """How many had been booked on the account: as long as they are so many, it is worth the same at the same prices.
+    What is reserved may have changed."""
 
 
 class Invariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -388,8 +395,13 @@ class Ledger(Protocol):
         """
         ...
 
-    async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
-        """The same for a ranked batch, best first, in one transaction and one round trip."""
+    async def reserve_many(
+        self, epoch: Epoch, proposals: Sequence[EntryProposal], as_of: int | None = None
+    ) -> list[Decision]:
+        """The same for a ranked batch, best first, in one transaction and one round trip.
+
+        ``as_of`` is ``Holdings.bookings`` of what the proposals rest on: nothing is done when that is no longer so.
+        Raises ``BookedSince`` then."""
         ...
 
     async def refuse(self, epoch: Epoch, refusals: Sequence[Refusal]) -> list[Decision]:

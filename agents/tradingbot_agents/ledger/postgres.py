@@ -28,6 +28,7 @@ from tradingbot_agents.ledger.port import (
     AccountKey,
     Adoption,
     Balance,
+    BookedSince,
     Booking,
     Books,
     Decision,
@@ -234,11 +235,19 @@ class PostgresLedger(LedgerReader):
     async def reserve(self, epoch: Epoch, proposal: EntryProposal) -> Decision:
         return (await self.reserve_many(epoch, (proposal,)))[0]
 
-    async def reserve_many(self, epoch: Epoch, proposals: Sequence[EntryProposal]) -> list[Decision]:
+    async def reserve_many(
+        self, epoch: Epoch, proposals: Sequence[EntryProposal], as_of: int | None = None
+    ) -> list[Decision]:
         """An intent that was decided before costs a further round trip."""
         if not proposals:
             return []
-        [[answers]] = await self._ask("reserve", epoch, [rows.proposal(proposal) for proposal in proposals])
+        asked = [rows.proposal(proposal) for proposal in proposals]
+        if as_of is None:
+            [[answers]] = await self._ask("reserve", epoch, asked)
+        else:
+            [[answers]] = await self._ask("reserve_as_of", epoch, asked, as_of)
+        if answers is None:
+            raise BookedSince(f"the account is not as it was after {as_of} bookings")
         return [
             _entry_decision(proposal, answer)
             if answer is not None
@@ -253,10 +262,10 @@ class PostgresLedger(LedgerReader):
             for refusal, new in zip(refusals, news, strict=True)
         ]
 
-    async def _ask(self, function: str, epoch: Epoch, asked: object) -> list[asyncpg.Record]:
+    async def _ask(self, function: str, epoch: Epoch, *asked: object) -> list[asyncpg.Record]:
         await self._identify()
         return await self._call(
-            function, self._account, self._bot, epoch.role.value, epoch.number, asked, epoch=epoch
+            function, self._account, self._bot, epoch.role.value, epoch.number, *asked, epoch=epoch
         )
 
     async def _decided_before(self, intent_id: str, entry_order: str) -> Decision:

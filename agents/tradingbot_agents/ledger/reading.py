@@ -209,7 +209,7 @@ class LedgerReader:
     async def holdings(self) -> Holdings:
         await self._identify()
         found = await self._database.fetch(
-            "SELECT asset, total, reserved, outside_holds, set_aside,"
+            "SELECT asset, total, reserved, outside_holds, set_aside, bookings,"
             " (SELECT sum(e.amount) FROM entries e"
             "  WHERE e.account = b.account AND e.asset = b.asset AND e.kind IN ('outside', 'reversal')) AS outside"
             " FROM balances b WHERE account = $1 ORDER BY asset",
@@ -218,6 +218,7 @@ class LedgerReader:
         return Holdings(
             {row["asset"]: rows.balance(row) for row in found},
             {row["asset"]: row["outside"] for row in found if row["outside"]},
+            sum(row["bookings"] for row in found),
         )
 
     async def entries(self, limit: int | None = None) -> list[Entry]:

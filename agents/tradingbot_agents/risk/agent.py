@@ -34,12 +34,14 @@ from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, BotState, Leg, Side, floor_time, split_symbol
 from tradingbot_agents.ledger.outbox import OutboxRelay
 from tradingbot_agents.ledger.port import (
+    BookedSince,
     Decision,
     EntryProposal,
     Epoch,
     EquityPoint,
     ExitRequest,
     Fenced,
+    Holdings,
     Ledger,
     LedgerUnavailable,
     Outcome,
@@ -82,6 +84,14 @@ TRADES_A_BAR = 2
 """Of one symbol, at most: it is entered and sold again by its stop within one bar, after one of before was sold."""
 
 
+class _Plan(msgspec.Struct):
+    refused: list[tuple[TradeIntent, Refused]]
+    proposals: list[EntryProposal]
+    """Best first."""
+    active: list[Active]
+    """Protections in force."""
+
+
 class RiskAgent:
     name = RISK
 
@@ -116,6 +126,8 @@ class RiskAgent:
         self._epoch: Epoch | None = None
         self._equity: tuple[datetime, list[EquityPoint]] | None = None
         """Since when, and the points."""
+        self._holdings: Holdings | None = None
+        """As last read. A reservation that rests on them is refused when more has been booked since."""
         self.prices = PriceSource(
             settings.price, bot=bot, timeframe=settings.timeframe, store=store, bus=bus, clock=clock, sink=sink
         )
@@ -145,7 +157,7 @@ class RiskAgent:
 
     async def exposure(self) -> ExposureMeasured | Refused:
         """What the account is worth and could lose now, or ``no_fresh_price`` for something that it holds."""
-        valuation = await self._value({})
+        valuation = await self._value({}, await self._ledger.holdings())
         return valuation if isinstance(valuation, Refused) else self._measured(valuation)
 
     async def _publish(self) -> None:
@@ -162,6 +174,8 @@ class RiskAgent:
 
     async def _on_report(self, report: ExecutionReport) -> None:
         """A closed trade may set off a protection: it is told at once, and not with the next intent."""
+        # A fill has probably been booked: to find that out by a refused reservation takes longer.
+        self._holdings = None
         if report.closed_trade is None:
             return
         with self._ledger_faults():
@@ -215,17 +229,17 @@ class RiskAgent:
                 wanted.append(intent)
             else:
                 exits.append(intent)
-        proposals: list[EntryProposal] = []
         if wanted:
-            for intent, entry in await self._propose(wanted, now):
-                if isinstance(entry, Refused):
-                    refused.append((intent, entry))
-                else:
-                    proposals.append(entry)
-        if refused:
+            ranked = rank(wanted, self._settings.approval.order, self._settings.symbols)
+            prices, without_price = await self._prices(ranked)
+            if refused or not await self._approve_at_once(ranked, prices, without_price, now):
+                self._holdings = await self._ledger.holdings()
+                plan = await self._plan(ranked, self._holdings, prices, without_price, now)
+                self._announce(plan.active, now, ranked[0].correlation_id)
+                await self._refuse([*refused, *plan.refused], now)
+                await self._reserve(plan.proposals)
+        elif refused:
             await self._refuse(refused, now)
-        if proposals:
-            await self._reserve(proposals)
         for intent in exits:
             await self._exit(intent, now)
         if exits:
@@ -242,14 +256,11 @@ class RiskAgent:
             return Refused(Reason.SYMBOL_NOT_TRADING, f"{intent.symbol} is not among the symbols of this bot")
         return None
 
-    async def _propose(
-        self, intents: Sequence[TradeIntent], now: datetime
-    ) -> list[tuple[TradeIntent, EntryProposal | Refused]]:
-        """What each intent becomes, best first."""
-        ranked = rank(intents, self._settings.approval.order, self._settings.symbols)
+    async def _prices(self, intents: Sequence[TradeIntent]) -> tuple[dict[str, Decimal], dict[str, Refused]]:
+        """By symbol; and why there is none."""
         prices: dict[str, Decimal] = {}
         without_price: dict[str, Refused] = {}
-        for intent in ranked:
+        for intent in intents:
             if intent.symbol in prices or intent.symbol in without_price:
                 continue
             price = await self.prices.fresh(intent.symbol, intent.correlation_id)
@@ -257,21 +268,57 @@ class RiskAgent:
                 without_price[intent.symbol] = price
             else:
                 prices[intent.symbol] = price.value
+        return prices, without_price
+
+    async def _approve_at_once(
+        self,
+        ranked: Sequence[TradeIntent],
+        prices: dict[str, Decimal],
+        without_price: Mapping[str, Refused],
+        now: datetime,
+    ) -> bool:
+        """Reserve for all of them by the holdings that are known, if nothing speaks against it: that saves a question
+        to the ledger, which finds out by itself when they are known no longer. ``False``: nothing is done, and
+        nothing told."""
+        holdings = self._holdings
+        if holdings is None or without_price:
+            return False
+        plan = await self._plan(ranked, holdings, prices, without_price, now)
+        if plan.refused or plan.active:
+            return False
+        try:
+            await self._reserve(plan.proposals, as_of=holdings.bookings)
+        except BookedSince:
+            return False
+        self._announce((), now, ranked[0].correlation_id)
+        return True
+
+    async def _plan(
+        self,
+        ranked: Sequence[TradeIntent],
+        holdings: Holdings,
+        prices: dict[str, Decimal],
+        without_price: Mapping[str, Refused],
+        now: datetime,
+    ) -> _Plan:
+        """What each intent becomes, best first. ``prices`` gets those that it had to ask for."""
         if not prices:
-            return [(intent, without_price[intent.symbol]) for intent in ranked]
-        valuation = await self._value(prices)
+            return _Plan([(intent, without_price[intent.symbol]) for intent in ranked], [], [])
+        valuation = await self._value(prices, holdings)
         if isinstance(valuation, Refused):
-            return [(intent, without_price.get(intent.symbol, valuation)) for intent in ranked]
+            return _Plan([(intent, without_price.get(intent.symbol, valuation)) for intent in ranked], [], [])
         active = await self._protections(now, valuation)
-        self._announce(active, now, ranked[0].correlation_id)
         trades = await self._record()
-        decided: list[tuple[TradeIntent, EntryProposal | Refused]] = []
+        plan = _Plan([], [], active)
         for intent in ranked:
             entry = without_price.get(intent.symbol) or self._entry(
                 intent, prices[intent.symbol], valuation, active, trades, now
             )
-            decided.append((intent, entry))
-        return decided
+            if isinstance(entry, Refused):
+                plan.refused.append((intent, entry))
+            else:
+                plan.proposals.append(entry)
+        return plan
 
     def _entry(
         self,
@@ -312,6 +359,8 @@ class RiskAgent:
     # --- the ledger ------------------------------------------------------------------------------------
 
     async def _refuse(self, refused: Sequence[tuple[TradeIntent, Refused]], now: datetime) -> None:
+        if not refused:
+            return
         refusals = [
             Refusal(
                 intent_id=intent.id,
@@ -330,8 +379,11 @@ class RiskAgent:
         for refusal, decision in zip(refusals, decisions, strict=True):
             self._tell(decision, refusal.correlation_id, None)
 
-    async def _reserve(self, proposals: Sequence[EntryProposal]) -> None:
-        decisions = await self._ledger.reserve_many(self._current_epoch, proposals)
+    async def _reserve(self, proposals: Sequence[EntryProposal], as_of: int | None = None) -> None:
+        """Raises ``BookedSince``, with ``as_of``."""
+        if not proposals:
+            return
+        decisions = await self._ledger.reserve_many(self._current_epoch, proposals, as_of)
         repeated = False
         try:
             for proposal, decision in zip(proposals, decisions, strict=True):
@@ -456,12 +508,11 @@ class RiskAgent:
         trades = await self._ledger.trades(limit=settings.sizing.kelly.lookback_trades + margin)
         return sorted(trades, key=lambda trade: (floor_time(trade.closed_at, bar), trade.symbol))
 
-    async def _value(self, prices: Mapping[str, Decimal]) -> Valuation | Refused:
-        """The account at ``prices``, and at the last known ones of what else it holds."""
+    async def _value(self, known: dict[str, Decimal], holdings: Holdings) -> Valuation | Refused:
+        """The account at the prices that are known, and at the last ones of what else it holds: ``known`` has them
+        afterwards."""
         settings = self._settings
-        holdings = await self._ledger.holdings()
         balances = holdings.balances
-        known = dict(prices)
         held = held_symbols(balances, settings.symbols, settings.quote_currency)
         for symbol in settings.symbols:
             if symbol in known:
@@ -520,7 +571,7 @@ class RiskAgent:
             known = {symbol: price for symbol, price in prices.items() if price is not None}
             valuation: Valuation | Refused = value_account(balances, known, settings.symbols, settings.quote_currency)
         else:
-            valuation = await self._value({})
+            valuation = await self._value({}, await self._ledger.holdings())
         if isinstance(valuation, Refused):
             return
         if equity is None:

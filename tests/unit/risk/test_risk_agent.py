@@ -45,6 +45,8 @@ PRICES = {"BTC/USDT": "121556.65", "ETH/USDT": "4470.25", "SOL/USDT": "228.17"}
 CLOSED = START + timedelta(minutes=5)
 """When the first bar closes: intents come then."""
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+D = Decimal
+A_TENTH = with_settings(sizing=sizing(fraction=D("0.10")))
 FIRST_COME = ApprovalSettings(order=ApprovalOrder.FIRST_COME_FIRST_SERVED, window=timedelta(0))
 
 
@@ -148,6 +150,24 @@ def wishes(*symbols_and_confidences: tuple[str, str], at: datetime = CLOSED) -> 
 
 def account(**totals: str) -> FakeLedger:
     return FakeLedger(**(totals or {"USDT": "84.54"}))
+
+
+def a_report() -> ExecutionReport:
+    return ExecutionReport(
+        id="report-1",
+        correlation_id="chain-1",
+        causation_id="tb1",
+        bot="bot",
+        producer="execution",
+        at=CLOSED,
+        symbol="BTC/USDT",
+        side=Side.SELL,
+        leg=Leg.STOP,
+        client_order_id="tb1",
+        state=OrderState.OPEN,
+        filled=Decimal(0),
+        average_price=None,
+    )
 
 
 class TestTheExample:
@@ -407,21 +427,7 @@ class TestProtections:
 
     async def test_a_closed_trade_sets_one_off_at_once(self) -> None:
         bench = await Bench(self.with_a_loss(), self.COOLDOWN).start()
-        report = ExecutionReport(
-            id="report-1",
-            correlation_id="chain-1",
-            causation_id="tb1",
-            bot="bot",
-            producer="execution",
-            at=CLOSED,
-            symbol="BTC/USDT",
-            side=Side.SELL,
-            leg=Leg.STOP,
-            client_order_id="tb1",
-            state=OrderState.OPEN,
-            filled=Decimal(0),
-            average_price=None,
-        )
+        report = a_report()
         calls = len(bench.ledger.calls)
         await bench.bus.publish(report)
         await bench.run()
@@ -484,6 +490,44 @@ class TestExits:
         )
         writes = [call for call in ledger.calls if call in ("refuse", "reserve_many", "request_exit")]
         assert writes == ["refuse", "reserve_many", "request_exit"]
+
+
+class TestWhatIsKnownOfTheAccount:
+    """The holdings are read once, and again when something has been booked since."""
+
+    async def test_it_is_asked_once(self) -> None:
+        bench = await Bench(account(USDT="1000"), A_TENTH).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+        asked = bench.ledger.calls.count("balances")
+        await bench.decide(*wishes(("ETH/USDT", "0.9000")))
+        assert [proposal.symbol for proposal in bench.ledger.proposals] == ["BTC/USDT", "ETH/USDT"]
+        assert bench.ledger.calls.count("balances") == asked
+
+    @pytest.mark.parametrize("told", [True, False])
+    async def test_a_size_is_of_what_the_account_is_worth_now(self, told: bool) -> None:
+        """Whoever booked it: this bot's execution tells risk by a report, another bot's does not."""
+        bench = await Bench(account(USDT="1000"), A_TENTH).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+        bench.ledger.totals["USDT"] = D("500")
+        if told:
+            await bench.bus.publish(a_report())
+            await bench.run()
+        tried = bench.ledger.calls.count("reserve_many")
+        await bench.decide(*wishes(("ETH/USDT", "0.9000")))
+        first, second = bench.ledger.proposals
+        assert (first.reserve_amount, second.reserve_amount) == (D("100.00"), D("50.00"))
+        assert bench.ledger.calls.count("reserve_many") - tried == (1 if told else 2)
+        assert len(bench.approved()) == len(bench.orders) == 2
+
+    async def test_nothing_is_refused_by_what_is_no_longer_so(self) -> None:
+        """By the old holdings the share of the symbol would be too much."""
+        settings = msgspec.structs.replace(protecting(max_symbol_share=D("0.50")), sizing=sizing(fraction=D("0.40")))
+        bench = await Bench(account(USDT="100", BTC="0.001"), settings).start()
+        await bench.decide(*wishes(("BTC/USDT", "0.9000")))
+        assert [reason for *_, reason in bench.rejected()] == [Reason.PROTECTION_ACTIVE]
+        bench.ledger.totals = {"USDT": D("1000")}
+        await bench.decide(*wishes(("BTC/USDT", "0.9000"), at=CLOSED + SECOND))
+        assert [event.symbol for event in bench.approved()] == ["BTC/USDT"]
 
 
 class TestFaults:

@@ -63,7 +63,8 @@ CREATE TABLE bots (
 -- `set_aside` was on the account before it was opened and is nobody's position; `outside_holds` is that, or what
 -- other people's open orders lock when that is more. `shortfall` is how far bookings (fills, outside movements,
 -- never a reservation) have pushed the available amount below zero: so the last CHECK refuses any reservation
--- that would overcommit the account, whoever asks for it.
+-- that would overcommit the account, whoever asks for it. `bookings` counts what has been booked on it: their sum tells
+-- whoever read the account whether it is still worth the same.
 CREATE TABLE balances (
     account integer NOT NULL REFERENCES accounts,
     asset label NOT NULL,
@@ -72,6 +73,7 @@ CREATE TABLE balances (
     set_aside not_negative NOT NULL DEFAULT 0,
     outside_holds not_negative NOT NULL DEFAULT 0,
     shortfall not_negative NOT NULL DEFAULT 0,
+    bookings bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (account, asset),
     CONSTRAINT never_overcommitted CHECK (total - reserved - outside_holds + shortfall >= 0)
 ) WITH (fillfactor = 50);

@@ -159,6 +159,20 @@ BEGIN
 END
 $body$;
 
+-- The same, if the account's bookings are as many as they were; else NULL, and nothing is done.
+CREATE FUNCTION reserve_as_of(
+    _account integer, _bot integer, _role text, _epoch bigint, asked text[], _as_of bigint
+) RETURNS text[]
+LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1952604524, _account);
+    IF (SELECT sum(bookings) FROM balances WHERE account = _account) IS DISTINCT FROM _as_of THEN
+        RETURN NULL;
+    END IF;
+    RETURN reserve(_account, _bot, _role, _epoch, asked);
+END
+$body$;
+
 -- Record refusals; an intent that was decided before keeps its decision. `asked` is a JSON array of port.Refusal; the
 -- answer says of each whether it is new.
 CREATE FUNCTION refuse(
