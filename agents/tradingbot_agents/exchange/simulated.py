@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice, takewhile
-from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -49,7 +48,12 @@ from tradingbot_agents.exchange.port import (
 from tradingbot_agents.exchange.state import ExchangeStateError, StateStore, Taken
 
 _CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
-_open_time = attrgetter("open_time")
+
+
+def _open_time(candle: Candle) -> datetime:
+    return candle.open_time
+
+
 _EPOCH = from_millis(0)
 
 _FINISHED = "finished"
