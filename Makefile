@@ -20,11 +20,13 @@ test: $(STAMP)   ## All tests
 simulate: $(STAMP) ## The deterministic simulation: SEEDS=10000 lives of a bot, and what they met
 	@$(BIN)/python scripts/simulate.py --seeds $(SEEDS) $(ARGS)
 
-servers:         ## Real servers for the tests: InfluxDB (built, 4 to 10 min), RabbitMQ, PostgreSQL, PgBouncer
+servers:         ## Real servers for the tests; InfluxDB, Kubernetes and Helm are built: 12 to 25 min, once
 	@bash scripts/servers/postgresql.sh
 	@bash scripts/servers/pgbouncer.sh
 	@bash scripts/servers/rabbitmq.sh
 	@bash scripts/servers/influxdb.sh
+	@bash scripts/servers/kubernetes.sh
+	@bash scripts/servers/helm.sh
 
 check: $(STAMP)  ## ruff, mypy strict, the import contract, and that generated files are current
 	@$(BIN)/ruff check .
