@@ -1,0 +1,82 @@
+"""Carries a plan out, and touches nothing that is not ours.
+
+What is missing is made so that an object of the same name that somebody else has put there is refused and not taken
+over; what we have made is changed by server-side apply, which also wins back what others have changed of it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tradingbot_operator.children import Children, owner_of
+from tradingbot_operator.cluster import Cluster, Conflict
+from tradingbot_operator.kinds import CONFIG_MAP, KINDS, SERVICE_ACCOUNT, Manifest, kind_of
+from tradingbot_operator.plan import Delete, Plan, Why, Write
+
+_MERGED = (CONFIG_MAP.name, SERVICE_ACCOUNT.name)
+"""Somebody else's object of these kinds could be added to without any conflict: so it is looked for first."""
+
+
+class Foreign(Exception):
+    """An object has the name that we need, and is not ours."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    writes: list[Write]
+    deletes: list[Delete]
+
+
+async def carry_out(cluster: Cluster, children: Children, namespace: str, plan: Plan) -> Done:
+    """Writes in their order, then deletes. Raises ``ApiError``, or ``Foreign``; what was done by then stays."""
+    done = Done([], [])
+    for write in plan.writes:
+        found = await _write(cluster, write)
+        children.put(kind_of(write.manifest), found)
+        done.writes.append(write)
+    for delete in plan.deletes:
+        kind = KINDS[delete.ref.kind]
+        if await cluster.delete(kind, namespace, delete.ref.name, delete.uid):
+            children.forget(kind, namespace, delete.ref.name, delete.uid)
+            done.deletes.append(delete)
+    return done
+
+
+async def _write(cluster: Cluster, write: Write) -> Manifest:
+    manifest = write.manifest
+    if write.owners is not None:
+        meta = manifest["metadata"]
+        patch = {"metadata": {"ownerReferences": write.owners}}
+        return await cluster.merge(kind_of(manifest), meta["namespace"], meta["name"], patch)
+    if write.why not in (Why.NEW, Why.LOST):
+        return await cluster.apply(manifest)
+    if write.once:
+        try:
+            return await cluster.create(manifest)
+        except Conflict:
+            return await _ours(cluster, manifest)
+    if write.ref.kind in _MERGED and await _read(cluster, manifest) is not None:
+        await _ours(cluster, manifest)
+        return await cluster.apply(manifest)
+    try:
+        return await cluster.apply(manifest, force=False)
+    except Conflict:
+        # The watch is behind, or another operator was faster: ours all the same.
+        await _ours(cluster, manifest)
+        return await cluster.apply(manifest)
+
+
+async def _ours(cluster: Cluster, manifest: Manifest) -> Manifest:
+    found = await _read(cluster, manifest)
+    if found is None:
+        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} came and went")
+    if owner_of(found) != owner_of(manifest):
+        raise Foreign(
+            f"{manifest['kind']} {manifest['metadata']['name']} is there already, and not made for this bot: delete"
+            " or rename it, or give the bot another name"
+        )
+    return found
+
+
+async def _read(cluster: Cluster, manifest: Manifest) -> Manifest | None:
+    meta = manifest["metadata"]
+    return await cluster.get(kind_of(manifest), meta["namespace"], meta["name"])

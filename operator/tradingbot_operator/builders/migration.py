@@ -1,0 +1,52 @@
+"""Tables, buckets and retention of a revision, before any of its agents starts: an agent refuses a schema that it
+does not know.
+
+It is a Job and no init container: five of those would migrate at the same time, and a failure would be five pods' and
+not one thing with a name.
+"""
+
+from __future__ import annotations
+
+from tradingbot_api import TradingBot
+from tradingbot_operator import names
+from tradingbot_operator.builders import agents, config, pods
+from tradingbot_operator.kinds import Manifest
+from tradingbot_operator.names import Component
+
+_ATTEMPTS = 30
+"""The servers start at the same time, and their images may have to be pulled first. Pauses between attempts grow to
+five minutes, so that this is more than two hours: then a person is needed."""
+
+_KEPT = 24 * 60 * 60
+"""Seconds for which its log can be read after its end."""
+
+
+def name_of(bot: str, revision: str) -> str:
+    """The Job's: at most 63 characters, as its pods carry it as a label."""
+    return f"{names.child(bot, Component.MIGRATION)}-{revision}"
+
+
+def job(bot: TradingBot, namespace: str, image: str, revision: str) -> Manifest:
+    """The Job that brings database and time series to ``revision``. A Job's template is immutable: make it once. It
+    is safe to repeat."""
+    name = bot.metadata.name
+    labels = names.bot_labels(name, Component.MIGRATION)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": pods.metadata(name_of(name, revision), namespace, labels),
+        "spec": {
+            "backoffLimit": _ATTEMPTS,
+            "ttlSecondsAfterFinished": _KEPT,
+            "template": agents.template(
+                Component.MIGRATION,
+                bot,
+                image,
+                revision,
+                {"args": ["migrate", config.SPEC_FILE]},
+                volumes=[],
+                mounts=[],
+                pod={"restartPolicy": "OnFailure"},
+            ),
+        },
+    }

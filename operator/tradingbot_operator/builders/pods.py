@@ -1,0 +1,107 @@
+"""What all pods have in common: a security context that passes Pod Security ``restricted``, resources, volumes.
+
+``metadata``, ``security_context``, ``resources`` and
+``empty_dir``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from tradingbot_api import ResourceAmounts, Resources, format_bytes, format_cpu
+from tradingbot_operator.kinds import Manifest
+
+
+class Security(msgspec.Struct, frozen=True):
+    pod: Manifest
+    container: Manifest
+
+
+def metadata(
+    name: str, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> Manifest:
+    found: Manifest = {"name": name, "namespace": namespace, "labels": dict(labels)}
+    return {**found, "annotations": dict(annotations)} if annotations else found
+
+
+def security_context(uid: int, gid: int) -> Security:
+    """Of a pod whose processes are ``uid``, and whose volumes belong to the group ``gid``."""
+    return Security(
+        pod={
+            "runAsNonRoot": True,
+            "runAsUser": uid,
+            "runAsGroup": gid,
+            "fsGroup": gid,
+            # A large volume is not walked through at every start.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        container={
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+        },
+    )
+
+
+def resources(default: Resources, override: Resources | None) -> Manifest:
+    """What is overridden counts, amount by amount; the rest is as measured. A request never exceeds its limit: one
+    that a person has lowered lowers the request with it."""
+    found: Manifest = {}
+    limits = _merged(default.limits, override.limits if override is not None else None)
+    requests = _merged(default.requests, override.requests if override is not None else None)
+    if override is not None:
+        requests = _lowered(requests, limits, override)
+        limits = _raised(requests, limits, override)
+    for name, amounts in (("requests", requests), ("limits", limits)):
+        written = _written(amounts)
+        if written:
+            found[name] = written
+    return found
+
+
+def empty_dir(size: int, *, in_memory: bool = False) -> Manifest:
+    """A folder that goes with the pod; a pod that fills it above ``size`` bytes is evicted."""
+    medium = {"medium": "Memory"} if in_memory else {}
+    return {"emptyDir": {**medium, "sizeLimit": format_bytes(size)}}
+
+
+def _merged(default: ResourceAmounts | None, override: ResourceAmounts | None) -> ResourceAmounts:
+    default, override = default or ResourceAmounts(), override or ResourceAmounts()
+    return ResourceAmounts(
+        cpu=override.cpu if override.cpu is not None else default.cpu,
+        memory=override.memory if override.memory is not None else default.memory,
+    )
+
+
+def _lowered(requests: ResourceAmounts, limits: ResourceAmounts, override: Resources) -> ResourceAmounts:
+    asked = override.requests or ResourceAmounts()
+    cpu, memory = requests.cpu, requests.memory
+    if asked.cpu is None and cpu is not None and limits.cpu is not None:
+        cpu = min(cpu, limits.cpu)
+    if asked.memory is None and memory is not None and limits.memory is not None:
+        memory = min(memory, limits.memory)
+    return ResourceAmounts(cpu=cpu, memory=memory)
+
+
+def _raised(requests: ResourceAmounts, limits: ResourceAmounts, override: Resources) -> ResourceAmounts:
+    """A request above our own limit raises the limit."""
+    given = override.limits or ResourceAmounts()
+    cpu, memory = limits.cpu, limits.memory
+    if given.cpu is None and cpu is not None and requests.cpu is not None:
+        cpu = max(cpu, requests.cpu)
+    if given.memory is None and memory is not None and requests.memory is not None:
+        memory = max(memory, requests.memory)
+    return ResourceAmounts(cpu=cpu, memory=memory)
+
+
+def _written(amounts: ResourceAmounts) -> Manifest:
+    found: Manifest = {}
+    if amounts.cpu is not None:
+        found["cpu"] = format_cpu(amounts.cpu)
+    if amounts.memory is not None:
+        found["memory"] = format_bytes(amounts.memory)
+    return found

@@ -1,0 +1,173 @@
+"""PostgreSQL of an account: one server for all bots that name it, or a Cluster of CloudNativePG."""
+
+from __future__ import annotations
+
+from tradingbot_api import TradingBot, format_bytes
+from tradingbot_operator import images, names
+from tradingbot_operator.builders import backends, pods
+from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
+from tradingbot_operator.kinds import Manifest
+from tradingbot_operator.names import POSTGRES_PORT, URL_KEY, Component, account_id
+
+USER = "tradingbot"
+DATABASE = "tradingbot"
+PASSWORD_KEY = "password"
+
+# The ledger of a busy year is below 1 GB, and its working set some MB.
+RESOURCES = backends.amounts("0.05", 128, 512)
+
+_DATA_FOLDER = "/var/lib/postgresql/data"
+_SECRETS_FOLDER = "/etc/postgresql-secrets"
+
+_SETTINGS = {
+    # A quarter of the limit, as its manual says; connections of five agents of several bots, and a few of people.
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "work_mem": "4MB",
+    "maintenance_work_mem": "32MB",
+    "effective_cache_size": "256MB",
+    "max_wal_size": "512MB",
+    "min_wal_size": "80MB",
+    # A dead client is noticed, and its locks are freed, within half a minute.
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "log_min_messages": "warning",
+}
+"""What makes a commit durable (fsync, full_page_writes, synchronous_commit) is as PostgreSQL has it: on."""
+
+
+def access(bot: TradingBot) -> Access:
+    external = bot.spec.database.external
+    if external is not None:
+        return Access(SecretKey(external.url_secret_ref.name, external.url_secret_ref.key))
+    if _by_operator(bot):
+        return Access(SecretKey(f"{_name(account_id(bot))}-app", "uri"))
+    return Access(SecretKey(_name(account_id(bot)), URL_KEY))
+
+
+def secret(account: str, bot: TradingBot, namespace: str, generate: Generate) -> Manifest | None:
+    """Address and password: read at the first start, and never again once the volume exists."""
+    if bot.spec.database.managed is None or _by_operator(bot):
+        return None
+    name, password = _name(account), generate(24)
+    return backends.secret(
+        name,
+        namespace,
+        names.account_labels(account, Component.POSTGRES),
+        {
+            PASSWORD_KEY: password,
+            URL_KEY: f"postgresql://{USER}:{password}@{name}.{namespace}.svc:{POSTGRES_PORT}/{DATABASE}",
+        },
+    )
+
+
+def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
+    """Everything but the Secret, by the settings of ``bot``; nothing when it is external."""
+    settings = bot.spec.database.managed
+    if settings is None:
+        return []
+    if _by_operator(bot):
+        return [_cluster(account, bot, namespace)]
+    name, labels = _name(account), names.account_labels(account, Component.POSTGRES)
+    selector = names.account_selector(account, Component.POSTGRES)
+    # Over TCP and with the database's name: while the first start sets it up it answers on its socket only.
+    ready = {
+        "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", DATABASE]},
+        "timeoutSeconds": 5,
+    }
+    container = {
+        "name": "postgres",
+        "image": settings.image or images.POSTGRES,
+        "args": [part for setting, value in _SETTINGS.items() for part in ("-c", f"{setting}={value}")],
+        "env": [
+            # A folder of its own: the volume's root may hold lost+found, and must belong to the user alone.
+            {"name": "PGDATA", "value": f"{_DATA_FOLDER}/pgdata"},
+            {"name": "POSTGRES_USER", "value": USER},
+            {"name": "POSTGRES_DB", "value": DATABASE},
+            {"name": "POSTGRES_PASSWORD_FILE", "value": f"{_SECRETS_FOLDER}/{PASSWORD_KEY}"},
+            {"name": "POSTGRES_INITDB_ARGS", "value": "--data-checksums --auth-host=scram-sha-256"},
+        ],
+        "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
+        # After a crash it may replay a long log first.
+        "startupProbe": {**ready, "periodSeconds": 3, "failureThreshold": 200},
+        "livenessProbe": {**ready, "periodSeconds": 30, "failureThreshold": 4},
+        "readinessProbe": {**ready, "periodSeconds": 5, "failureThreshold": 2},
+        "resources": pods.resources(RESOURCES, settings.resources),
+        "volumeMounts": [
+            {"name": "data", "mountPath": _DATA_FOLDER},
+            {"name": "socket", "mountPath": "/var/run/postgresql"},
+            {"name": "secrets", "mountPath": _SECRETS_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "memory", "mountPath": "/dev/shm"},
+        ],
+    }
+    volumes: list[Manifest] = [
+        {"name": "socket", **pods.empty_dir(backends.MEBIBYTE)},
+        {
+            "name": "secrets",
+            "secret": {
+                "secretName": name,
+                "defaultMode": 0o440,
+                "items": [{"key": PASSWORD_KEY, "path": PASSWORD_KEY}],
+            },
+        },
+        {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
+        # What containers get by default is too little for parallel queries.
+        {"name": "memory", **pods.empty_dir(128 * backends.MEBIBYTE, in_memory=True)},
+    ]
+    storage = settings.storage
+    return [
+        backends.service(name, namespace, labels, selector, "postgresql", POSTGRES_PORT),
+        backends.stateful_set(
+            name,
+            namespace,
+            labels,
+            selector,
+            uid=images.POSTGRES_UID,
+            gid=images.POSTGRES_GID,
+            container=container,
+            volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
+            volumes=volumes,
+            # It ends its clients' sessions and writes a checkpoint.
+            grace=120,
+        ),
+    ]
+
+
+def _cluster(account: str, bot: TradingBot, namespace: str) -> Manifest:
+    """One instance, for CloudNativePG: it makes the Secret ``<name>-app`` with the address."""
+    settings = bot.spec.database.managed
+    assert settings is not None, "only what is managed is made"
+    spec: Manifest = {
+        "instances": 1,
+        "bootstrap": {"initdb": {"database": DATABASE, "owner": USER, "dataChecksums": True}},
+        "storage": {"size": format_bytes(settings.storage.size)},
+        "resources": pods.resources(RESOURCES, settings.resources),
+        "postgresql": {"parameters": dict(_SETTINGS)},
+    }
+    if settings.image is not None:
+        spec["imageName"] = settings.image
+    if settings.storage.class_name is not None:
+        spec["storage"]["storageClass"] = settings.storage.class_name
+    return {
+        "apiVersion": "postgresql.cnpg.io/v1",
+        "kind": "Cluster",
+        "metadata": pods.metadata(_name(account), namespace, names.account_labels(account, Component.POSTGRES)),
+        "spec": spec,
+    }
+
+
+def stays(bot: TradingBot) -> bool:
+    """Whether its volume, and so its Secret, outlives the account's last bot."""
+    settings = bot.spec.database.managed
+    return settings is not None and settings.storage.when_deleted == "Retain"
+
+
+def _by_operator(bot: TradingBot) -> bool:
+    settings = bot.spec.database.managed
+    return settings is not None and settings.provider == "CloudNativePG"
+
+
+def _name(account: str) -> str:
+    return names.account_child(account, Component.POSTGRES)

@@ -1,0 +1,187 @@
+"""RabbitMQ of a bot's own: one small broker, or a resource of the RabbitMQ Cluster Operator."""
+
+from __future__ import annotations
+
+from tradingbot_api import TradingBot, format_bytes
+from tradingbot_operator import images, names
+from tradingbot_operator.builders import backends, pods
+from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
+from tradingbot_operator.kinds import Manifest
+from tradingbot_operator.names import AMQP_PORT, URL_KEY, Component
+
+USER = "tradingbot"
+USER_FILE = "user.conf"
+
+# The Erlang machine takes some 110 MB with nothing to do, and the queues of a bot are short. 40 % of the limit is
+# where it stops taking messages; it must not be killed before.
+RESOURCES = backends.amounts("0.05", 192, 384)
+
+_SETTINGS = """\
+# Everything is near: what is not reached within a few seconds is gone.
+cluster_formation.peer_discovery_backend = classic_config
+# Messages are refused above this, long before the container's limit is met.
+vm_memory_high_watermark.absolute = 200MiB
+disk_free_limit.absolute = 100MiB
+# One node on a small volume: segments of queues are kept small, or each would take 64 MiB.
+raft.wal_max_size_bytes = 16777216
+log.console = true
+log.console.level = warning
+log.file = false
+# The user of the address has all rights, and no other user exists.
+loopback_users = none
+"""
+
+_CONFIG_FOLDER = "/etc/rabbitmq/conf.d"
+_DATA_FOLDER = "/var/lib/rabbitmq"
+
+_GRACE = 60
+"""Seconds: it closes its queues, and a long log is written to the end."""
+
+
+def access(bot: TradingBot) -> Access:
+    messaging = bot.spec.messaging
+    if messaging.external is not None:
+        return Access(SecretKey(messaging.external.url_secret_ref.name, messaging.external.url_secret_ref.key))
+    if _by_operator(bot):
+        return Access(SecretKey(f"{_name(bot)}-default-user", "connection_string"))
+    return Access(SecretKey(_name(bot), URL_KEY))
+
+
+def secret(bot: TradingBot, namespace: str, generate: Generate) -> Manifest | None:
+    """The user, as the broker reads it at its first start and as the programs are given it. ``None``: it is not ours
+    to make."""
+    if bot.spec.messaging.managed is None or _by_operator(bot):
+        return None
+    name, password = _name(bot), generate(24)
+    return backends.secret(
+        name,
+        namespace,
+        names.bot_labels(bot.metadata.name, Component.RABBITMQ),
+        {
+            USER_FILE: f"default_user = {USER}\ndefault_pass = {password}\n",
+            # %2F is the virtual host /.
+            URL_KEY: f"amqp://{USER}:{password}@{name}.{namespace}.svc:{AMQP_PORT}/%2F",
+        },
+    )
+
+
+def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
+    """Everything but the Secret; nothing when it is external."""
+    settings = bot.spec.messaging.managed
+    if settings is None:
+        return []
+    if _by_operator(bot):
+        return [_cluster(bot, namespace)]
+    name, labels = _name(bot), names.bot_labels(bot.metadata.name, Component.RABBITMQ)
+    selector = names.bot_selector(bot.metadata.name, Component.RABBITMQ)
+    # By TCP, and not by its own tools: each call of them starts an Erlang machine, which takes a second of one core.
+    # A port that answers is a broker whose listeners run, and they run last.
+    listening = {"tcpSocket": {"port": "amqp"}, "timeoutSeconds": 5}
+    container = {
+        "name": "rabbitmq",
+        "image": settings.image or images.RABBITMQ,
+        "env": [
+            # Its data is kept under its own name, and the pod's may resolve late.
+            {"name": "RABBITMQ_NODENAME", "value": "rabbit@localhost"},
+            {"name": "RABBITMQ_ENABLED_PLUGINS_FILE", "value": f"{_CONFIG_FOLDER}/plugins"},
+            # One core at the most is used by one bot; each scheduler of the machine costs memory.
+            {
+                "name": "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "value": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+            },
+        ],
+        "ports": [{"name": "amqp", "containerPort": AMQP_PORT, "protocol": "TCP"}],
+        "startupProbe": {**listening, "periodSeconds": 3, "failureThreshold": 100},
+        "livenessProbe": {**listening, "periodSeconds": 30, "failureThreshold": 4},
+        "readinessProbe": {**listening, "periodSeconds": 5, "failureThreshold": 2},
+        "resources": pods.resources(RESOURCES, settings.resources),
+        "volumeMounts": [
+            # Its cookie is in its home, which is the volume.
+            {"name": "data", "mountPath": _DATA_FOLDER},
+            {"name": "config", "mountPath": _CONFIG_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "log", "mountPath": "/var/log/rabbitmq"},
+        ],
+    }
+    volumes: list[Manifest] = [
+        {
+            "name": "config",
+            "projected": {
+                "defaultMode": 0o440,
+                "sources": [
+                    {
+                        "configMap": {
+                            "name": name,
+                            "items": [
+                                {"key": "10-tradingbot.conf", "path": "10-tradingbot.conf"},
+                                {"key": "plugins", "path": "plugins"},
+                            ],
+                        }
+                    },
+                    {"secret": {"name": name, "items": [{"key": USER_FILE, "path": f"20-{USER_FILE}"}]}},
+                ],
+            },
+        },
+        {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
+        {"name": "log", **pods.empty_dir(16 * backends.MEBIBYTE)},
+    ]
+    storage = settings.storage
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": pods.metadata(name, namespace, labels),
+            "data": {"10-tradingbot.conf": _SETTINGS, "plugins": "[].\n"},
+        },
+        backends.service(name, namespace, labels, selector, "amqp", AMQP_PORT),
+        backends.stateful_set(
+            name,
+            namespace,
+            labels,
+            selector,
+            uid=images.RABBITMQ_UID,
+            gid=images.RABBITMQ_GID,
+            container=container,
+            volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
+            volumes=volumes,
+            grace=_GRACE,
+        ),
+    ]
+
+
+def _cluster(bot: TradingBot, namespace: str) -> Manifest:
+    """One node, for the RabbitMQ Cluster Operator."""
+    settings = bot.spec.messaging.managed
+    assert settings is not None, "only what is managed is made"
+    spec: Manifest = {
+        "replicas": 1,
+        "resources": pods.resources(RESOURCES, settings.resources),
+        "persistence": {"storage": format_bytes(settings.storage.size)},
+        "rabbitmq": {"additionalConfig": _SETTINGS},
+        "terminationGracePeriodSeconds": _GRACE,
+    }
+    if settings.image is not None:
+        spec["image"] = settings.image
+    if settings.storage.class_name is not None:
+        spec["persistence"]["storageClassName"] = settings.storage.class_name
+    return {
+        "apiVersion": "rabbitmq.com/v1beta1",
+        "kind": "RabbitmqCluster",
+        "metadata": pods.metadata(_name(bot), namespace, names.bot_labels(bot.metadata.name, Component.RABBITMQ)),
+        "spec": spec,
+    }
+
+
+def stays(bot: TradingBot) -> bool:
+    """Whether its volume, and so its Secret, outlives the bot."""
+    settings = bot.spec.messaging.managed
+    return settings is not None and settings.storage.when_deleted == "Retain"
+
+
+def _by_operator(bot: TradingBot) -> bool:
+    settings = bot.spec.messaging.managed
+    return settings is not None and settings.provider == "RabbitmqCluster"
+
+
+def _name(bot: TradingBot) -> str:
+    return names.child(bot.metadata.name, Component.RABBITMQ)

@@ -1,0 +1,244 @@
+"""What the operator has made, as the API server has it now: kept up by a watch of each kind.
+
+kopf watches the TradingBots. Their children are watched here, because the server then sends only those that carry our
+label (a cluster has many other Secrets), and because each of some forty objects of a bot is kept in the fewest bytes
+that the comparison with its manifest needs. No Secret's value is kept.
+
+A reconcile may come before the watch has told of its last writes: so they are put in here at once, and what the watch
+tells later and is older changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing
+from tradingbot_operator.kinds import FOREIGN, POD, SECRET, Kind, Manifest, Ref
+from tradingbot_operator.names import MANAGER, Label
+
+SELECTOR = f"{Label.MANAGED_BY.value}={MANAGER}"
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 30.0
+"""Seconds between attempts at a server that is away."""
+
+NOT_INSTALLED_PAUSE = 300.0
+"""Seconds until a kind of another operator is looked for again."""
+
+
+class Owner(msgspec.Struct, frozen=True, order=True):
+    """Whose child it is: a bot's, or an account's."""
+
+    namespace: str
+    label: str
+    name: str
+
+
+def owner_of(manifest: Manifest) -> Owner | None:
+    labels = manifest["metadata"].get("labels") or {}
+    for label in (Label.BOT, Label.ACCOUNT):
+        if label.value in labels:
+            return Owner(manifest["metadata"]["namespace"], label.value, labels[label.value])
+    return None
+
+
+class Child(msgspec.Struct, frozen=True):
+    """One object, packed."""
+
+    uid: str
+    version: int
+    packed: bytes
+
+    def unpack(self) -> Manifest:
+        found: Manifest = msgspec.json.decode(self.packed)
+        return found
+
+
+def kept(kind: Kind, found: Manifest) -> Manifest:
+    """What of an object is kept."""
+    meta = {key: value for key, value in found["metadata"].items() if key not in ("managedFields", "selfLink")}
+    slim: Manifest = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta}
+    rest = {key: value for key, value in found.items() if key not in slim}
+    if kind is SECRET:
+        rest = {"data": dict.fromkeys(found.get("data") or {}, ""), "type": found.get("type")}
+    elif kind is POD:
+        spec = found.get("spec", {})
+        rest = {"spec": {"nodeName": spec.get("nodeName")}, "status": _of_a_pod(found.get("status", {}))}
+    return slim | rest
+
+
+def _of_a_pod(status: Manifest) -> Manifest:
+    names = ("phase", "reason", "message", "conditions", "containerStatuses", "initContainerStatuses")
+    return {name: status[name] for name in names if name in status}
+
+
+def version_of(found: Manifest) -> int:
+    """Versions of one kind can be compared: what the API promises since 1.35, and etcd has always done."""
+    return int(found["metadata"].get("resourceVersion", "0"))
+
+
+class Children:
+    """Run ``follow`` for as long as it is used."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kinds: Iterable[Kind],
+        namespaces: Iterable[str] | None,
+        *,
+        on_change: Callable[[Owner], None],
+        on_trouble: Callable[[Kind, str], None],
+    ) -> None:
+        """``namespaces`` ``None``: all of them. ``on_change`` is told whose child has changed."""
+        self._cluster = cluster
+        self._places = [
+            (kind, place) for kind in kinds for place in (namespaces if namespaces is not None else (None,))
+        ]
+        self._on_change = on_change
+        self._on_trouble = on_trouble
+        self._children: dict[Owner, dict[Ref, Child]] = {}
+        self._owners: dict[tuple[str, str], dict[str, Owner]] = {}
+        """By kind and namespace, of each name."""
+        self._unseen = set(self._places)
+        self.synced = asyncio.Event()
+        """Everything that is there has been seen once."""
+        self._cut: dict[tuple[Kind, str | None], int] = {}
+        """How often in a row a place could not be read."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._children.values()))
+
+    @property
+    def away(self) -> int:
+        """Kinds that can not be watched now."""
+        return len(self._cut)
+
+    def of(self, owner: Owner) -> dict[Ref, Manifest]:
+        return {ref: child.unpack() for ref, child in self._children.get(owner, {}).items()}
+
+    def one(self, owner: Owner, ref: Ref) -> Manifest | None:
+        child = self._children.get(owner, {}).get(ref)
+        return None if child is None else child.unpack()
+
+    def put(self, kind: Kind, found: Manifest) -> None:
+        """It was just read or written."""
+        owner = owner_of(found)
+        meta = found["metadata"]
+        ref = Ref(kind.name, meta["name"])
+        names = self._owners.setdefault((kind.name, meta["namespace"]), {})
+        before = names.get(ref.name)
+        known = None if before is None else self._children[before].get(ref)
+        if known is not None and known.uid == meta["uid"] and version_of(found) < known.version:
+            return
+        if before is not None and before != owner:
+            self._drop(before, ref)
+        if owner is None:
+            return
+        names[ref.name] = owner
+        packed = msgspec.json.encode(kept(kind, found))
+        self._children.setdefault(owner, {})[ref] = Child(meta["uid"], version_of(found), packed)
+
+    def forget(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """It is deleted, or about to be. Another of its name stays."""
+        owner = self._owners.get((kind.name, namespace), {}).get(name)
+        if owner is None:
+            return
+        ref = Ref(kind.name, name)
+        if self._children[owner][ref].uid == uid:
+            self._drop(owner, ref)
+
+    def _drop(self, owner: Owner, ref: Ref) -> None:
+        del self._owners[ref.kind, owner.namespace][ref.name]
+        children = self._children[owner]
+        del children[ref]
+        if not children:
+            del self._children[owner]
+
+    # --- watching --------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            for kind, place in self._places:
+                group.create_task(
+                    self._follow(kind, place), name=f"watch {kind.plural} in {place or 'all namespaces'}"
+                )
+
+    async def _follow(self, kind: Kind, place: str | None) -> None:
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._list(kind, place)
+                self._cut.pop((kind, place), None)
+                async for change, found in self._cluster.watch(kind, place, version, SELECTOR):
+                    version = found["metadata"]["resourceVersion"]
+                    self._take(kind, change, found)
+            except Gone:
+                version = None
+            except Missing:
+                if kind not in FOREIGN:
+                    raise
+                version = None
+                self._replace(kind, place, [])
+                self._saw(kind, place)
+                await asyncio.sleep(NOT_INSTALLED_PAUSE)
+            except ApiError as error:
+                await self._pause(kind, place, error)
+
+    async def _pause(self, kind: Kind, place: str | None, error: ApiError) -> None:
+        times = self._cut[kind, place] = self._cut.get((kind, place), 0) + 1
+        self._on_trouble(kind, str(error))
+        least = error.retry_after if isinstance(error, Busy) else 0.0
+        longest = min(FIRST_PAUSE * 2 ** min(times - 1, 20), LONGEST_PAUSE)
+        # Fifteen watches must not come back in the same moment.
+        await asyncio.sleep(max(least, longest * random.uniform(0.5, 1.0)))
+
+    async def _list(self, kind: Kind, place: str | None) -> str:
+        items, version = await self._cluster.list(kind, place, SELECTOR)
+        self._replace(kind, place, items)
+        self._saw(kind, place)
+        return version
+
+    def _saw(self, kind: Kind, place: str | None) -> None:
+        self._unseen.discard((kind, place))
+        if not self._unseen:
+            self.synced.set()
+
+    def _take(self, kind: Kind, change: str, found: Manifest) -> None:
+        if change == "BOOKMARK":
+            return
+        owner = owner_of(found)
+        if change == "DELETED":
+            meta = found["metadata"]
+            self.forget(kind, meta["namespace"], meta["name"], meta["uid"])
+        else:
+            self.put(kind, found)
+        if owner is not None:
+            self._on_change(owner)
+
+    def _replace(self, kind: Kind, place: str | None, items: list[Manifest]) -> None:
+        """What is no longer there is forgotten: it was deleted while nobody watched."""
+        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
+        changed = set()
+        for namespace, name, owner in list(self._known(kind, place)):
+            if (namespace, name) not in there:
+                self._drop(owner, Ref(kind.name, name))
+                changed.add(owner)
+        for item in items:
+            self.put(kind, item)
+            owner_now = owner_of(item)
+            if owner_now is not None:
+                changed.add(owner_now)
+        for each in sorted(changed):
+            self._on_change(each)
+
+    def _known(self, kind: Kind, place: str | None) -> Iterator[tuple[str, str, Owner]]:
+        for (name_of_kind, namespace), names in self._owners.items():
+            if name_of_kind == kind.name and place in (None, namespace):
+                for name, owner in names.items():
+                    yield namespace, name, owner

@@ -1,0 +1,199 @@
+"""The operator's process: kopf watches the TradingBots, ``Children`` what was made of them, and both only wake a
+reconcile.
+
+Handlers are of kopf's lowest level (``on.event``): they keep no progress in the objects, so that a bot at rest is
+never written; what has to be done follows from what is there, at a start and after a crash alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import kopf
+import structlog
+from kubernetes.aio.client import Configuration
+
+from tradingbot_operator.bots import Bot, owner
+from tradingbot_operator.children import Children, Owner
+from tradingbot_operator.cluster import Cluster
+from tradingbot_operator.health import Pages
+from tradingbot_operator.kinds import WATCHED, Kind, Manifest
+from tradingbot_operator.metrics import Metrics
+from tradingbot_operator.names import GROUP, PLURAL, VERSION, Label
+from tradingbot_operator.reconcile import Reconciler
+from tradingbot_operator.registry import Registry
+from tradingbot_operator.settings import PACE, STOP_LIMIT, STUCK_AFTER, Settings, kopf_settings
+from tradingbot_operator.work import Again, Workers
+
+log = structlog.get_logger()
+
+
+class Operator:
+    """Use it as a context; ``run`` returns when it is asked to stop by a signal."""
+
+    def __init__(self, configuration: Configuration, settings: Settings) -> None:
+        self._settings = settings
+        self._cluster = Cluster(configuration)
+        self._registry = Registry()
+        self._children = Children(
+            self._cluster,
+            WATCHED,
+            settings.namespaces,
+            on_change=self._child_changed,
+            on_trouble=self._watch_in_trouble,
+        )
+        self._workers: Workers[Owner] = Workers(self._work, PACE, on_failure=self._failed)
+        self._metrics = Metrics(
+            self._cluster,
+            queue=lambda: self._workers.waiting,
+            bots=lambda: len(self._registry),
+            away=lambda: self._children.away,
+        )
+        self._reconciler = Reconciler(
+            self._cluster,
+            self._children,
+            self._registry,
+            agents_image=settings.agents_image,
+            now=lambda: datetime.now(UTC),
+            wrote=self._metrics.wrote,
+            wake=self._wake,
+        )
+        self._pages = Pages(self._metrics, stuck=self._stuck, missing=self._missing)
+        self._early: set[Owner] | None = set()
+        """Woken before everything was seen once: acting on half of it would make again what is there."""
+        self._beat = time.monotonic()
+        self._ready = asyncio.Event()
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._cluster.close()
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Until ``stop``, or a signal. Raises what keeps it from working: its pod is to be started anew then."""
+        self.port = await self._pages.start(*self._settings.listen)
+        log.info("operator_started", port=self.port, namespaces=self._settings.namespaces or "all")
+        helpers = [
+            asyncio.create_task(self._children.follow(), name="children"),
+            asyncio.create_task(self._begin(), name="begin"),
+            asyncio.create_task(self._tick(), name="beat"),
+        ]
+        main = asyncio.create_task(self._kopf(stop), name="kopf")
+        try:
+            done, _ = await asyncio.wait({main, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+            while done == {helpers[1]}:
+                await helpers[1]
+                done, _ = await asyncio.wait({main, helpers[0], helpers[2]}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            log.info("operator_stops")
+            await self._workers.stop(STOP_LIMIT)
+            for task in (main, *helpers):
+                task.cancel()
+            await asyncio.gather(main, *helpers, return_exceptions=True)
+            await self._pages.stop()
+
+    async def _kopf(self, stop: asyncio.Event | None) -> None:
+        handlers = kopf.OperatorRegistry()
+        kopf.on.login(registry=handlers)(_login)
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)(self._bot_seen)
+        await kopf.operator(
+            registry=handlers,
+            settings=kopf_settings(),
+            standalone=True,
+            clusterwide=self._settings.namespaces is None,
+            namespaces=self._settings.namespaces or (),
+            stop_flag=stop,
+            ready_flag=self._ready,
+        )
+
+    async def _begin(self) -> None:
+        """Work on what has been seen, once all of it has."""
+        await self._children.synced.wait()
+        await self._ready.wait()
+        early, self._early = self._early or set(), None
+        for key in sorted(early):
+            self._workers.wake(key)
+
+    async def _tick(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(1)
+
+    # --- what wakes --------------------------------------------------------------------------------------
+
+    async def _bot_seen(self, **known: Any) -> None:
+        """``known`` is what kopf tells a handler; the event is as the API server has sent it."""
+        event: Manifest = known["event"]
+        bot = Bot(event["object"])
+        if event["type"] == "DELETED":
+            self._bot_gone(bot)
+            return
+        for key in self._registry.put(bot):
+            self._wake(key)
+
+    def _bot_gone(self, bot: Bot) -> None:
+        for key in self._registry.remove(bot):
+            self._wake(key)
+        self._workers.drop(bot.owner)
+
+    def _child_changed(self, key: Owner) -> None:
+        if key.label == Label.ACCOUNT:
+            # Its bots wait for their database.
+            for name in self._registry.bots_of(key.namespace, key.name):
+                self._wake(owner(key.namespace, name))
+        self._wake(key)
+
+    def _wake(self, key: Owner) -> None:
+        if self._early is not None:
+            self._early.add(key)
+        else:
+            self._workers.wake(key)
+
+    # --- what works --------------------------------------------------------------------------------------
+
+    async def _work(self, key: Owner) -> Again | None:
+        began = time.monotonic()
+        failed = True
+        try:
+            again: Again | None = await self._reconciler.reconcile(key)
+            failed = False
+            return again
+        finally:
+            self._metrics.reconciled(time.monotonic() - began, failed=failed)
+
+    def _failed(self, key: Owner, error: Exception, times: int) -> None:
+        log.warning(
+            "reconcile_failed",
+            namespace=key.namespace,
+            **{"bot" if key.label == Label.BOT else "account": key.name},
+            attempt=times,
+            why=f"{type(error).__name__}: {error}",
+            exc_info=None if self._reconciler.is_expected(error) else error,
+        )
+
+    def _watch_in_trouble(self, kind: Kind, why: str) -> None:
+        log.warning("watch_away", kind=kind.name, why=why)
+
+    # --- what is asked -----------------------------------------------------------------------------------
+
+    def _stuck(self) -> str:
+        still = time.monotonic() - self._beat
+        return f"its loop has not turned for {still:.0f} s" if still > STUCK_AFTER.total_seconds() else ""
+
+    def _missing(self) -> str:
+        return "" if self._early is None else "it has not seen everything yet"
+
+
+async def _login(**options: Any) -> kopf.ConnectionInfo | None:
+    """A pod's service account, or the kubeconfig of a person."""
+    return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)

@@ -1,0 +1,398 @@
+"""``reconcile(bot) = observe → plan → apply → report``, and the same for the database of an account.
+
+Read ``Reconciler._bot`` from top to bottom: each step is guarded by those before it. It rests on what is there and
+on nothing that it remembers, so a crash at any point and a second operator lead to the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from tradingbot_api import SpecInvalid, TradingBot
+from tradingbot_operator import desired
+from tradingbot_operator.applying import Done, Foreign, carry_out
+from tradingbot_operator.bots import Bot, account_owner, in_words, owner
+from tradingbot_operator.children import Children, Owner
+from tradingbot_operator.cluster import ApiError, Cluster, Conflict, Missing
+from tradingbot_operator.deletion import Verdict, judge
+from tradingbot_operator.desired import Pinned
+from tradingbot_operator.diagnosis import Crashed, Problem, crashed, problems, restarts
+from tradingbot_operator.kinds import POD, SECRET, TRADING_BOT, Manifest
+from tradingbot_operator.names import AGENTS, FINALIZER, MANAGER, Annotation, Component, Label, account_id
+from tradingbot_operator.plan import Plan, Why, owner_reference, plan
+from tradingbot_operator.registry import Registry
+from tradingbot_operator.revisions import Choice, Pod, choose, rolled, started
+from tradingbot_operator.settings import LOG_LINES, SETTLING
+from tradingbot_operator.status import Agent, Findings, differs, news, status_of
+from tradingbot_operator.telling import tell
+from tradingbot_operator.work import Again
+
+WORDS_KEPT = 200
+"""Last words of crashed containers that are remembered; they are read once each."""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        cluster: Cluster,
+        children: Children,
+        registry: Registry,
+        *,
+        agents_image: str,
+        now: Callable[[], datetime],
+        wrote: Callable[[str], None],
+        wake: Callable[[Owner], None],
+    ) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._registry = registry
+        self._image = agents_image
+        self._now = now
+        self._wrote = wrote
+        self._wake = wake
+        self._words: dict[tuple[str, Crashed], str] = {}
+
+    @staticmethod
+    def is_expected(error: Exception) -> bool:
+        """One that says all in its message, and no defect of ours."""
+        return isinstance(error, ApiError | Foreign)
+
+    async def reconcile(self, key: Owner) -> Again | None:
+        """Raises ``ApiError`` or ``Foreign``: try again later."""
+        if key.label == Label.ACCOUNT:
+            await self._account(key)
+            return None
+        bot = self._registry.get(key)
+        return None if bot is None else await self._bot(bot)
+
+    # --- a bot -------------------------------------------------------------------------------------------
+
+    async def _bot(self, bot: Bot) -> Again | None:
+        now = self._now()
+        verdict = self._verdict(bot, now)
+        if verdict is not None and verdict.waits is None:
+            await self._let_go(bot, verdict, now)
+            return None
+        if verdict is None and not bot.has_finalizer:
+            bot = await self._hold(bot)
+        findings = Findings(generation=bot.generation, deletion=None if verdict is None else verdict.waits)
+        try:
+            spec = bot.read()
+        except SpecInvalid as error:
+            await self._report(bot, self._seen(bot, replace(findings, invalid=in_words(error)), now), now)
+            return None
+        state = verdict.state if verdict is not None and verdict.state is not None else spec.spec.state
+        findings = replace(findings, wanted_state=state)
+        if bot.hands_off:
+            await self._report(bot, self._seen(bot, replace(findings, hands_off=True), now, spec), now)
+            return None
+        asked = desired.pin(spec, bot.namespace, spec.spec.image or self._image)
+        choice = self._choice(bot, spec, asked)
+        findings = replace(findings, revision=choice.revision, pending=choice.pending, pending_why=choice.waits_for)
+        try:
+            await self._apply(bot, asked, choice, state, now)
+            await self._refresh_state(bot, state)
+        except (ApiError, Foreign) as error:
+            await self._report(bot, self._seen(bot, replace(findings, failure=str(error)), now, spec), now)
+            raise
+        lacking = await self._lacking(bot, spec)
+        findings = self._seen(bot, findings, now, spec, lacking, await self._last_words(bot))
+        await self._report(bot, findings, now)
+        ready = all(agent.ready for agent in findings.agents.values())
+        return None if ready and findings.deletion is None else Again(SETTLING)
+
+    def _verdict(self, bot: Bot, now: datetime) -> Verdict | None:
+        """``None``: it is not being deleted."""
+        if bot.deleted_at is None:
+            return None
+        policy = (bot.body.get("spec") or {}).get("deletionPolicy", "Block")
+        return judge(
+            policy=policy,
+            positions=bot.positions,
+            live_orders=bot.live_orders,
+            abandoned=bot.abandoned,
+            asked_at=bot.deleted_at,
+            before=bot.deletion,
+            now=now,
+        )
+
+    async def _hold(self, bot: Bot) -> Bot:
+        """Before anything of it is made: its end goes through us from now on."""
+        meta = bot.body["metadata"]
+        patch = {
+            "metadata": {
+                "finalizers": [*(meta.get("finalizers") or []), FINALIZER],
+                "resourceVersion": meta["resourceVersion"],
+            }
+        }
+        return self._changed(bot, await self._cluster.merge(TRADING_BOT, bot.namespace, bot.name, patch))
+
+    async def _let_go(self, bot: Bot, verdict: Verdict, now: datetime) -> None:
+        if not bot.has_finalizer:
+            return
+        if verdict.left:
+            await tell(self._cluster, bot, "PositionsLeft", verdict.left, now, warning=True)
+        meta = bot.body["metadata"]
+        patch = {
+            "metadata": {
+                "finalizers": [each for each in meta["finalizers"] if each != FINALIZER],
+                "resourceVersion": meta["resourceVersion"],
+            }
+        }
+        try:
+            await self._cluster.merge(TRADING_BOT, bot.namespace, bot.name, patch)
+        except Missing:
+            return
+
+    def _choice(self, bot: Bot, spec: TradingBot, asked: Pinned) -> Choice:
+        pods = self._pods(bot)
+        running = next(
+            (pods[each].revision for each in (Component.EXECUTION, Component.RISK) if pods[each].revision), None
+        )
+        if running is not None and self._pinned(bot, running) is None:
+            # Nobody knows any more what it was: what is asked is the only thing that can be kept so.
+            running = None
+        return choose(
+            asked=asked.revision,
+            running=running,
+            strategy=spec.spec.update_strategy,
+            approved=bot.annotation(Annotation.APPLY),
+            positions=bot.positions,
+            real_orders=spec.spec.mode != "paper",
+            how=f"kubectl annotate tradingbot {bot.name} -n {bot.namespace} --overwrite"
+            f" {Annotation.APPLY.value}={asked.revision}",
+        )
+
+    def _pinned(self, bot: Bot, revision: str) -> Pinned | None:
+        found = self._children.one(bot.owner, desired.pin_ref(bot.name, revision))
+        return None if found is None else desired.unpin(revision, found)
+
+    async def _apply(self, bot: Bot, asked: Pinned, choice: Choice, state: str, now: datetime) -> None:
+        there = self._children.of(bot.owner)
+        pods = self._pods(bot)
+        target = asked if choice.revision == asked.revision else self._pinned(bot, choice.revision)
+        assert target is not None, "only a revision that is pinned is kept"
+        migrated = started(target.revision, pods) or desired.is_migrated(there, bot.name, target.revision)
+        revisions = rolled(target.revision, pods) if migrated else {each: pods[each].revision for each in AGENTS}
+        kept = {target.revision: target, asked.revision: asked}
+        for revision in revisions.values():
+            if revision is not None and revision not in kept and (pinned := self._pinned(bot, revision)) is not None:
+                kept[revision] = pinned
+        wanted = desired.of_bot(
+            bot.namespace,
+            target,
+            [kept[each] for each in kept if each != asked.revision or choice.pending is None],
+            {each: kept[revision] for each, revision in revisions.items() if revision in kept},
+            state=state,
+            migrating=not started(target.revision, pods),
+            positions_open=bool(bot.positions),
+        )
+        changes = plan(
+            wanted,
+            there,
+            [owner_reference(bot.body, controller=True)],
+            settled=_was_settled(bot),
+            keep=desired.kept_refs(bot.name, target.revision),
+        )
+        if not changes.empty:
+            done = await carry_out(self._cluster, self._children, bot.namespace, changes)
+            await self._tell_repairs(bot, done, now)
+
+    async def _tell_repairs(self, bot: Bot, done: Done, now: datetime) -> None:
+        for write in done.writes:
+            self._wrote(write.why.value)
+            if write.why is Why.LOST:
+                await tell(self._cluster, bot, "Repaired", f"{write.ref} was gone, and is made again", now)
+            elif write.why is Why.DRIFTED:
+                await tell(
+                    self._cluster, bot, "Repaired", f"{write.ref} was changed by somebody: {write.detail}", now
+                )
+        for _ in done.deletes:
+            self._wrote("pruned")
+
+    async def _refresh_state(self, bot: Bot, state: str) -> None:
+        """The kubelet looks at a mounted ConfigMap once a minute or so, and at once when its pod is changed."""
+        for ref, pod in self._children.of(bot.owner).items():
+            meta = pod["metadata"]
+            labels = meta.get("labels") or {}
+            if ref.kind != "Pod" or labels.get(Label.COMPONENT.value) not in {each.value for each in AGENTS}:
+                continue
+            told = (meta.get("annotations") or {}).get(Annotation.STATE.value)
+            if told == state or meta.get("deletionTimestamp") is not None:
+                continue
+            try:
+                patch = {"metadata": {"annotations": {Annotation.STATE.value: state}}}
+                self._children.put(POD, await self._cluster.merge(POD, bot.namespace, ref.name, patch))
+            except Missing:
+                continue
+
+    async def _lacking(self, bot: Bot, spec: TradingBot) -> list[Problem]:
+        """Secrets of people that are not there: a pod that waits for one says nothing of it in its status."""
+        if all(pod.ready for pod in self._pods(bot).values()):
+            return []
+        lacking = []
+        for reference in desired.references(spec):
+            found = await self._cluster.get(SECRET, bot.namespace, reference.name)
+            if found is None:
+                lacking.append(
+                    Problem(
+                        reference.component, "SecretMissing", f"Secret {reference.name} is missing: {reference.why}"
+                    )
+                )
+                continue
+            missing = [key for key in reference.keys if key not in (found.get("data") or {})]
+            if missing:
+                lacking.append(
+                    Problem(
+                        reference.component,
+                        "SecretIncomplete",
+                        f"Secret {reference.name} has no key {', '.join(missing)}: {reference.why}",
+                    )
+                )
+        return lacking
+
+    async def _last_words(self, bot: Bot) -> dict[Crashed, str]:
+        words: dict[Crashed, str] = {}
+        for each in crashed({**self._children.of(bot.owner)}):
+            known = (bot.namespace, each)
+            if known not in self._words:
+                try:
+                    text = await self._cluster.log_tail(
+                        bot.namespace, each.pod, each.container, LOG_LINES, previous=each.restarts > 0
+                    )
+                except ApiError:
+                    # The container or its log is gone; that it ended is told all the same.
+                    continue
+                while len(self._words) >= WORDS_KEPT:
+                    del self._words[next(iter(self._words))]
+                self._words[known] = last_line(text)
+            words[each] = self._words[known]
+        return words
+
+    # --- what is there -----------------------------------------------------------------------------------
+
+    def _pods(self, bot: Bot) -> dict[Component, Pod]:
+        there = self._children.of(bot.owner)
+        return {each: desired.pod_of(there, bot.name, each) for each in AGENTS}
+
+    def _seen(
+        self,
+        bot: Bot,
+        findings: Findings,
+        now: datetime,
+        spec: TradingBot | None = None,
+        lacking: list[Problem] | None = None,
+        words: Mapping[Crashed, str] | None = None,
+    ) -> Findings:
+        there = self._children.of(bot.owner)
+        counts = restarts(there)
+        found = problems(there, words or {}, now)
+        if spec is not None:
+            account = account_owner(bot.namespace, account_id(spec))
+            database = self._children.of(account)
+            found = sorted({*found, *problems(database, {}, now)})
+            findings = replace(findings, servers=desired.servers(spec, there, database))
+        return replace(
+            findings,
+            agents={
+                each: Agent(ready=pod.ready, revision=pod.revision, restarts=counts.get(each.value, 0))
+                for each, pod in self._pods(bot).items()
+            },
+            migrating=findings.revision is not None
+            and not started(findings.revision, self._pods(bot))
+            and not desired.is_migrated(there, bot.name, findings.revision),
+            problems=[*(lacking or []), *found],
+        )
+
+    async def _report(self, bot: Bot, findings: Findings, now: datetime) -> None:
+        bot = self._registry.get(bot.owner) or bot
+        before = bot.status
+        after = status_of(findings, before, now)
+        if not differs(before, after):
+            return
+        meta = {"name": bot.name, "namespace": bot.namespace, "uid": bot.uid}
+        manifest: Manifest = {
+            "apiVersion": bot.body["apiVersion"],
+            "kind": bot.body["kind"],
+            "metadata": meta,
+            "status": after,
+        }
+        try:
+            found = await self._cluster.apply_status(manifest, MANAGER)
+        except (Missing, Conflict):
+            # It is gone, or another of its name is there: its own reconcile reports.
+            return
+        self._changed(bot, found)
+        for each in news(before, after):
+            warning = (each.type, each.status) in _BAD or each.status == "Unknown"
+            await tell(self._cluster, bot, f"{each.type}{_SAYS[each.status]}", each.message, now, warning=warning)
+
+    def _changed(self, bot: Bot, found: Manifest) -> Bot:
+        """We have just written it: kopf tells of it later."""
+        changed = Bot(found)
+        if self._registry.get(bot.owner) is not None:
+            self._registry.put(changed)
+        return changed
+
+    # --- an account ----------------------------------------------------------------------------------------
+
+    async def _account(self, key: Owner) -> None:
+        """Its database, made by the settings of its eldest bot, and owned by all of them."""
+        bots = [
+            self._registry.get(owner(key.namespace, name)) for name in self._registry.bots_of(key.namespace, key.name)
+        ]
+        present = [bot for bot in bots if bot is not None]
+        there = self._children.of(key)
+        if not present or any(bot.hands_off for bot in present):
+            return
+        for bot in present:
+            try:
+                spec = bot.read()
+            except SpecInvalid:
+                continue
+            wanted = desired.of_account(key.namespace, key.name, spec)
+            owners = [owner_reference(each.body, controller=False) for each in present]
+            changes: Plan = plan(wanted, there, owners, settled=_was_settled(bot))
+            if not changes.empty:
+                done = await carry_out(self._cluster, self._children, key.namespace, changes)
+                await self._tell_repairs(bot, done, self._now())
+                for each in present:
+                    self._wake(each.owner)
+            return
+
+
+_SAYS = {"True": "", "False": "Not", "Unknown": "Unknown"}
+_BAD = frozenset({("Ready", "False"), ("Degraded", "True"), ("ConfigDrift", "True"), ("Trading", "Unknown")})
+
+
+def replace(findings: Findings, **changes: object) -> Findings:
+    return msgspec.structs.replace(findings, **changes)
+
+
+def last_line(text: str) -> str:
+    """What a container said last: the message of a structured line, or the line."""
+    for line in reversed(text.strip().splitlines()):
+        line = line.strip()
+        if not line:
+            continue
+        try:
+            told = json.loads(line)
+        except ValueError:
+            return line[:300]
+        if isinstance(told, dict):
+            words = [str(told[name]) for name in ("event", "why", "message", "detail") if told.get(name)]
+            return ": ".join(words)[:300] if words else line[:300]
+        return line[:300]
+    return ""
+
+
+def _was_settled(bot: Bot) -> bool:
+    """Whether everything had been made when its status was written last."""
+    for condition in bot.status.get("conditions") or []:
+        if condition["type"] == "Progressing":
+            return condition["reason"] in ("UpToDate", "Starting")
+    return False

@@ -1,0 +1,131 @@
+"""Who is reconciled when: one at a time for each bot, many bots side by side, and nobody in the way of another.
+
+A key that is woken while it is worked on is worked on once more afterwards. One that fails is tried again after a
+pause of its own that grows, and waits for nobody and keeps nobody waiting. Every key is also looked at from time to
+time without being woken, each at another moment: what no watch has told is found then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import msgspec
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    concurrency: int
+    first_retry: timedelta
+    longest_retry: timedelta
+    resync: timedelta
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Look once more after that long, though nothing failed."""
+
+    after: timedelta
+
+
+class Workers(Generic[Key]):
+    """Within a running loop. ``work`` may raise; whoever wants to know is told by ``on_failure`` (key, error,
+    attempts)."""
+
+    def __init__(
+        self,
+        work: Callable[[Key], Awaitable[Again | None]],
+        pace: Pace,
+        *,
+        on_failure: Callable[[Key, Exception, int], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._work = work
+        self._pace = pace
+        self._on_failure = on_failure
+        self._jitter = jitter
+        self._free = asyncio.Semaphore(pace.concurrency)
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._woken: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._stopping = False
+
+    @property
+    def waiting(self) -> int:
+        """Keys that are worked on or wait for it."""
+        return len(self._tasks)
+
+    def failures(self, key: Key) -> int:
+        """In a row."""
+        return self._failures.get(key, 0)
+
+    def wake(self, key: Key) -> None:
+        if self._stopping:
+            return
+        self._cancel_timer(key)
+        if key in self._tasks:
+            self._woken.add(key)
+            return
+        self._tasks[key] = asyncio.create_task(self._run(key), name=f"reconcile {key}")
+
+    def drop(self, key: Key) -> None:
+        """It is no more: not looked at again by itself."""
+        self._cancel_timer(key)
+        self._failures.pop(key, None)
+
+    async def stop(self, limit: timedelta) -> None:
+        """What runs may end by itself within ``limit``."""
+        self._stopping = True
+        for key in list(self._timers):
+            self._cancel_timer(key)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=limit.total_seconds())
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()))
+
+    async def _run(self, key: Key) -> None:
+        try:
+            async with self._free:
+                self._woken.discard(key)
+                if self._stopping:
+                    return
+                pause = await self._once(key)
+        finally:
+            del self._tasks[key]
+        if key in self._woken:
+            # A key that fails is not hurried: what woke it comes again with its retry.
+            self._woken.discard(key)
+            if key not in self._failures:
+                self.wake(key)
+                return
+        if pause is not None and not self._stopping:
+            self._timers[key] = asyncio.get_running_loop().call_later(pause, self._ring, key)
+
+    async def _once(self, key: Key) -> float | None:
+        """Seconds until the next look."""
+        try:
+            again = await self._work(key)
+        except Exception as error:
+            times = self._failures[key] = self._failures.get(key, 0) + 1
+            self._on_failure(key, error, times)
+            growing = self._pace.first_retry.total_seconds() * 2 ** min(times - 1, 30)
+            pause: float = min(growing, self._pace.longest_retry.total_seconds())
+            return pause * (0.5 + self._jitter() / 2)
+        self._failures.pop(key, None)
+        after = self._pace.resync if again is None else min(again.after, self._pace.resync)
+        return after.total_seconds() * (0.75 + self._jitter() / 2)
+
+    def _ring(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.wake(key)
+
+    def _cancel_timer(self, key: Key) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()

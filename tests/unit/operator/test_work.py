@@ -1,0 +1,175 @@
+"""One at a time for each key, many side by side, and a key that fails in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from support.fast_loop import run_fast
+from tradingbot_operator.work import Again, Pace, Workers
+
+PACE = Pace(
+    concurrency=2,
+    first_retry=timedelta(seconds=1),
+    longest_retry=timedelta(seconds=10),
+    resync=timedelta(minutes=5),
+)
+
+
+class Rig:
+    """Workers whose work takes a second, and what they did."""
+
+    def __init__(self, work: Callable[[str], Awaitable[Again | None]] | None = None) -> None:
+        self.began: list[tuple[float, str]] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.failed: list[tuple[str, int]] = []
+        self._custom = work
+        self.workers: Workers[str] = Workers(
+            self._work,
+            PACE,
+            on_failure=lambda key, error, times: self.failed.append((key, times)),
+            jitter=lambda: 1.0,
+        )
+
+    async def _work(self, key: str) -> Again | None:
+        self.began.append((asyncio.get_running_loop().time(), key))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(1)
+            return None if self._custom is None else await self._custom(key)
+        finally:
+            self.at_once -= 1
+
+    def times(self, key: str) -> list[float]:
+        return [at for at, which in self.began if which == key]
+
+
+async def _boom(key: str) -> Again | None:
+    if key == "poisoned":
+        raise RuntimeError(key)
+    return None
+
+
+def test_a_key_is_worked_on_once_at_a_time_and_again_when_it_was_woken_meanwhile() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.workers.wake("a")
+        await asyncio.sleep(0.5)
+        for _ in range(3):
+            rig.workers.wake("a")
+        await asyncio.sleep(5)
+        assert rig.times("a") == [0, 1]
+        assert rig.most_at_once == 1
+        await rig.workers.stop(timedelta(seconds=1))
+
+    run_fast(scenario())
+
+
+def test_keys_are_worked_on_side_by_side_up_to_the_limit() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for key in "abcd":
+            rig.workers.wake(key)
+        assert rig.workers.waiting == 4
+        await asyncio.sleep(3)
+        assert [at for at, _ in rig.began] == [0, 0, 1, 1]
+        assert rig.most_at_once == 2
+        await rig.workers.stop(timedelta(seconds=1))
+
+    run_fast(scenario())
+
+
+def test_one_that_fails_waits_longer_each_time_and_blocks_nobody() -> None:
+    async def scenario() -> None:
+        rig = Rig(_boom)
+        rig.workers.wake("poisoned")
+        rig.workers.wake("good")
+        await asyncio.sleep(60)
+        # Each attempt takes a second; the pauses are 1, 2, 4, 8, 10, 10 ...
+        assert rig.times("poisoned")[:6] == [0, 2, 5, 10, 19, 30]
+        assert rig.failed[:3] == [("poisoned", 1), ("poisoned", 2), ("poisoned", 3)]
+        assert rig.times("good") == [0]
+        assert rig.workers.failures("poisoned") > 3
+        await rig.workers.stop(timedelta(seconds=1))
+
+    run_fast(scenario())
+
+
+def test_its_own_events_do_not_hurry_one_that_fails() -> None:
+    """What a failed reconcile has written wakes it again: without its pause it would turn in circles."""
+
+    async def scenario() -> None:
+        rig = Rig(_boom)
+        rig.workers.wake("poisoned")
+        await asyncio.sleep(0.5)
+        rig.workers.wake("poisoned")
+        await asyncio.sleep(1.2)
+        assert rig.times("poisoned") == [0]
+        await rig.workers.stop(timedelta(seconds=1))
+
+    run_fast(scenario())
+
+
+@pytest.mark.parametrize(("again", "second"), [(None, 1 + 300 * 1.25), (Again(timedelta(seconds=8)), 1 + 10)])
+def test_it_is_looked_at_again_by_itself(again: Again | None, second: float) -> None:
+    async def work(key: str) -> Again | None:
+        return again
+
+    async def scenario() -> None:
+        rig = Rig(work)
+        rig.workers.wake("a")
+        await asyncio.sleep(second + 0.5)
+        assert rig.times("a") == [0, second]
+        rig.workers.drop("a")
+        await rig.workers.stop(timedelta(seconds=2))
+
+    run_fast(scenario())
+
+
+def test_one_that_is_gone_is_not_looked_at_again() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.workers.wake("a")
+        await asyncio.sleep(2)
+        rig.workers.drop("a")
+        await asyncio.sleep(1000)
+        assert rig.times("a") == [0]
+
+    run_fast(scenario())
+
+
+def test_a_stop_lets_what_runs_end_and_starts_nothing_more() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for key in "abc":
+            rig.workers.wake(key)
+        await asyncio.sleep(0.5)
+        await rig.workers.stop(timedelta(seconds=5))
+        assert [key for _, key in rig.began] == ["a", "b"]
+        assert rig.at_once == 0
+        rig.workers.wake("d")
+        assert rig.workers.waiting == 0
+
+    run_fast(scenario())
+
+
+def test_a_stop_waits_no_longer_than_its_limit() -> None:
+    async def forever(key: str) -> Again | None:
+        await asyncio.sleep(1000)
+        return None
+
+    async def scenario() -> None:
+        rig = Rig(forever)
+        rig.workers.wake("a")
+        await asyncio.sleep(2)
+        began = asyncio.get_running_loop().time()
+        await rig.workers.stop(timedelta(seconds=3))
+        assert asyncio.get_running_loop().time() - began == 3
+        assert rig.workers.waiting == 0
+
+    run_fast(scenario())
