@@ -10,7 +10,7 @@ import msgspec
 from . import defaults
 from .durations import Duration
 from .exchange import UrlSecretRef
-from .model import DERIVED, Model, doc, settle
+from .model import DERIVED, WHOLE, Model, doc, settle
 from .names import DnsSubdomain, Identifier, Image, SecretKey
 from .pods import Resources
 from .quantities import Bytes
@@ -69,7 +69,7 @@ class ManagedMessaging(Model, frozen=True, kw_only=True):
 class ExternalMessaging(Model, frozen=True, kw_only=True):
     """A RabbitMQ that is there already."""
 
-    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its amqp or amqps address.")]
+    url_secret_ref: Annotated[UrlSecretRef, WHOLE, doc("Secret with its amqp or amqps address.")]
 
 
 class Messaging(Model, frozen=True, kw_only=True):
@@ -116,8 +116,8 @@ class ManagedTimeSeries(Model, frozen=True, kw_only=True):
 class ExternalTimeSeries(Model, frozen=True, kw_only=True):
     """An InfluxDB v2 that is there already."""
 
-    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its http or https address.")]
-    token_secret_ref: Annotated[TokenSecretRef, doc("Secret with a token that may write and read the bucket.")]
+    url_secret_ref: Annotated[UrlSecretRef, WHOLE, doc("Secret with its http or https address.")]
+    token_secret_ref: Annotated[TokenSecretRef, WHOLE, doc("Secret with a token that may write and read the bucket.")]
 
 
 class TimeSeries(Model, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ class ManagedDatabase(Model, frozen=True, kw_only=True):
 class ExternalDatabase(Model, frozen=True, kw_only=True):
     """A PostgreSQL that is there already."""
 
-    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with its postgresql address.")]
+    url_secret_ref: Annotated[UrlSecretRef, WHOLE, doc("Secret with its postgresql address.")]
 
 
 class History(Model, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from .mistakes import Mistake, Path, write_path
-from .model import DERIVED, Preserved
+from .model import DERIVED, Merged, NeverDefaulted, Preserved, Whole
 from .scalar import Scalar, ScalarInvalid
 from .tree import NAMES, Branch, Items, Leaf, Node, plain, written
 
@@ -52,6 +52,9 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
     optional: bool
     scalar: Scalar | None
     preserved: bool
+    never_defaulted: bool
+    merged: Merged | None
+    whole: bool
     meta: tuple[msgspec.Meta, ...]
 
     @property
@@ -81,6 +84,9 @@ def take_apart(annotation: Any) -> Hint:
         optional=optional,
         scalar=next((mark for mark in marks if isinstance(mark, Scalar)), None),
         preserved=any(isinstance(mark, Preserved) for mark in marks),
+        never_defaulted=any(isinstance(mark, NeverDefaulted) for mark in marks),
+        merged=next((mark for mark in marks if isinstance(mark, Merged)), None),
+        whole=any(isinstance(mark, Whole) for mark in marks),
         meta=tuple(mark for mark in marks if isinstance(mark, msgspec.Meta)),
     )
 
@@ -298,6 +304,9 @@ class Builder:
     def _mapping(self, hint: Hint, node: Node, path: Path, line: int | None) -> Any:
         if not isinstance(node, Branch):
             return self._mistake(node, path, line, "is not an object", "write names and values: {name: value}")
+        high = hint.bound("max_length")
+        if high is not None and len(node.entries) > high:
+            return self._mistake(None, path, line, f"has {len(node.entries)} entries", f"write at most {high}")
         key_hint, value_annotation = take_apart(get_args(hint.base)[0]), get_args(hint.base)[1]
         values = {}
         whole = True

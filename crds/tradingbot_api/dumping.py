@@ -18,7 +18,7 @@ _REVISION_LENGTH = 12
 def resolved(bot: TradingBot) -> dict[str, Any]:
     """The whole object, defaults included, as JSON has it: objects, lists, text, whole numbers, booleans. What is
     not set is left out. Loading it again gives an equal bot."""
-    data = _plain(TradingBot, bot)
+    data = plain_value(TradingBot, bot)
     assert isinstance(data, dict)
     return data
 
@@ -47,7 +47,7 @@ def revision(bot: TradingBot) -> str:
     return hashlib.sha256(text).hexdigest()[:_REVISION_LENGTH]
 
 
-def _plain(annotation: Any, value: Any) -> Any:
+def plain_value(annotation: Any, value: Any) -> Any:
     hint = take_apart(annotation)
     if value is None or hint.preserved:
         return value
@@ -55,11 +55,11 @@ def _plain(annotation: Any, value: Any) -> Any:
         return hint.scalar.format(value)
     if is_struct(hint.base):
         written = (
-            (field.key, _plain(field.annotation, getattr(value, field.name))) for field in fields_of(hint.base)
+            (field.key, plain_value(field.annotation, getattr(value, field.name))) for field in fields_of(hint.base)
         )
         return {key: item for key, item in written if item is not None}
     if get_origin(hint.base) is tuple:
-        return [_plain(get_args(hint.base)[0], item) for item in value]
+        return [plain_value(get_args(hint.base)[0], item) for item in value]
     if get_origin(hint.base) is dict:
-        return {key: _plain(get_args(hint.base)[1], item) for key, item in value.items()}
+        return {key: plain_value(get_args(hint.base)[1], item) for key, item in value.items()}
     return value

@@ -7,7 +7,7 @@ import msgspec
 from . import defaults
 from .decimals import Amount, Fraction, FractionOrZero, PositiveDecimal, Speed
 from .durations import Duration, DurationOrZero
-from .model import DERIVED, Model, doc, settle
+from .model import DERIVED, WHOLE, Model, doc, settle
 from .names import DnsSubdomain, ExchangeName, FilePath, ObjectName, SecretKey, Url
 from .symbols import Currency
 from .timestamps import Timestamp
@@ -111,7 +111,7 @@ class Exchange(Model, frozen=True, kw_only=True):
         Duration, doc("Between reads of the symbols' market rules (steps, minimums, fees).")
     ] = defaults.RULES_INTERVAL
     credentials_secret_ref: Annotated[
-        SecretRef | None, doc("Secret with apiKey, secret and, where the exchange has one, password.")
+        SecretRef | None, WHOLE, doc("Secret with apiKey, secret and, where the exchange has one, password.")
     ] = None
     replay: Annotated[Replay | None, doc("Candles to replay; for, and only for, the simulated exchange.")] = None
     simulated: Annotated[Simulated | None, doc("How paper orders are filled; for mode paper only.")] = None
@@ -127,7 +127,8 @@ class Account(Model, frozen=True, kw_only=True):
         doc("Smallest unit in which budgets are stated; by default 0.01 of dollar-like currencies, else 0.00000001."),
     ] = DERIVED
     paper_balances: Annotated[
-        dict[Currency, Amount] | None, doc("What the account holds at the start, by currency; for mode paper only.")
+        Annotated[dict[Currency, Amount], msgspec.Meta(max_length=100)] | None,
+        doc("What the account holds at the start, by currency; for mode paper only."),
     ] = None
     holdings_at_start: Annotated[
         HoldingsAtStart,

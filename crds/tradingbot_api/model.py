@@ -46,6 +46,29 @@ class Preserved:
 PRESERVED: Final = Preserved()
 
 
+class Merged(msgspec.Struct, frozen=True):
+    """How a list merges when several apply parts of it (server-side apply). A list without this mark is one value,
+    and whoever applies it owns all of it: right where the order counts or nothing names an item."""
+
+    key: str | None = None
+    """The field, as it stands in files, that tells the items apart; None: the items are simple and are a set."""
+
+
+AS_SET: Final = Merged()
+
+
+def keyed(key: str) -> Merged:
+    """A list whose items are told apart by a field that each must have; no two may be equal in it."""
+    return Merged(key)
+
+
+class Whole:
+    """Marks an object that is one value for server-side apply: nobody owns a part of it."""
+
+
+WHOLE: Final = Whole()
+
+
 def doc(description: str) -> msgspec.Meta:
     """A field's description: what it is, its unit, what its values mean."""
     return msgspec.Meta(description=description)

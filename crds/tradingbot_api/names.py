@@ -54,45 +54,53 @@ def _explain_url(text: str) -> tuple[str, str]:
     return "is not an address", "write it with its scheme, such as https://api.example.com"
 
 
-OBJECT_NAME = text_scalar("name of up to 40 characters", _OBJECT_NAME, "majors", _dns(40, dots=False))
-DNS_LABEL = text_scalar("DNS label", _DNS_LABEL, "trading", _dns(63, dots=False))
-DNS_SUBDOMAIN = text_scalar("DNS subdomain", _DNS_SUBDOMAIN, "binance-keys", _dns(253, dots=True))
+OBJECT_NAME = text_scalar("name of up to 40 characters", _OBJECT_NAME, 40, "majors", _dns(40, dots=False))
+DNS_LABEL = text_scalar("DNS label", _DNS_LABEL, 63, "trading", _dns(63, dots=False))
+DNS_SUBDOMAIN = text_scalar("DNS subdomain", _DNS_SUBDOMAIN, 253, "binance-keys", _dns(253, dots=True))
 SECRET_KEY = text_scalar(
     "key of a Secret",
     _SECRET_KEY,
+    253,
     "url",
     _fixed("is not a key of a Secret", "use letters, digits, dots, hyphens and underscores"),
 )
-EXCHANGE_NAME = text_scalar("exchange", _EXCHANGE, "binance", _explain_exchange)
+EXCHANGE_NAME = text_scalar("exchange", _EXCHANGE, 40, "binance", _explain_exchange)
 IDENTIFIER = text_scalar(
     "id",
     _IDENTIFIER,
+    63,
     "fastCross",
     _fixed("is not an id", "start with a letter, then up to 62 letters, digits, dots and hyphens"),
 )
 ENV_NAME = text_scalar(
     "name of an environment variable",
     _ENV_NAME,
+    128,
     "HTTPS_PROXY",
     _fixed("is not the name of an environment variable", "use letters, digits and underscores, no digit first"),
 )
 PLUGIN_PATH = text_scalar(
     "place of a class",
     _PLUGIN_PATH,
+    256,
     "my_package.my_module:MyStrategy",
     _fixed("is not the place of a class", "write module:Class, such as my_package.my_module:MyStrategy"),
 )
-URL = text_scalar("address", _URL, "https://api.example.com", _explain_url)
+URL = text_scalar("address", _URL, 1000, "https://api.example.com", _explain_url)
 FILE_PATH = text_scalar(
     "path of a file or folder",
     _FILE_PATH,
+    1000,
     "candles",
     _fixed("is not a path", "write one without spaces at its ends, relative to the spec file or absolute"),
 )
-TEXT = text_scalar("text", _TEXT, "text", _fixed("is not one line of text", "write 1 to 1000 characters on one line"))
+TEXT = text_scalar(
+    "text", _TEXT, 1000, "text", _fixed("is not one line of text", "write 1 to 1000 characters on one line")
+)
 IMAGE = text_scalar(
     "image",
     _IMAGE,
+    512,
     "docker.io/library/postgres:18",
     _fixed("is not an image", "write registry/name:tag, such as docker.io/library/postgres:18"),
 )

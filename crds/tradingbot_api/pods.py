@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .exchange import UrlSecretRef
-from .model import PRESERVED, Model, doc
+from .model import PRESERVED, WHOLE, Model, doc, keyed
 from .names import EnvName
 from .quantities import Bytes, Cpu
 
@@ -44,26 +44,27 @@ class EnvVar(Model, frozen=True, kw_only=True):
 
     name: Annotated[EnvName, doc("Name of the variable.")]
     value: Annotated[str | None, doc("Its value.")] = None
-    value_from_secret: Annotated[UrlSecretRef | None, doc("Secret and key that hold its value.")] = None
+    value_from_secret: Annotated[UrlSecretRef | None, WHOLE, doc("Secret and key that hold its value.")] = None
 
 
 class AgentOverrides(Model, frozen=True, kw_only=True):
     """Changes of one agent's pod. What is not given stays as the operator makes it."""
 
     resources: Annotated[Resources | None, doc("Requests and limits.")] = None
-    node_selector: Annotated[dict[str, str], doc("Labels that the node must have.")] = msgspec.field(
-        default_factory=dict
-    )
+    node_selector: Annotated[
+        Annotated[dict[str, str], msgspec.Meta(max_length=50)], WHOLE, doc("Labels that the node must have.")
+    ] = msgspec.field(default_factory=dict)
     tolerations: Annotated[
         Annotated[tuple[Toleration, ...], msgspec.Meta(max_length=50)], doc("Taints of nodes that are tolerated.")
     ] = ()
-    affinity: Annotated[dict[str, Any] | None, PRESERVED, doc("Affinity as a pod's spec has it.")] = None
+    affinity: Annotated[dict[str, Any] | None, PRESERVED, WHOLE, doc("Affinity as a pod's spec has it.")] = None
     env: Annotated[
-        Annotated[tuple[EnvVar, ...], msgspec.Meta(max_length=100)], doc("Further environment variables.")
+        Annotated[tuple[EnvVar, ...], msgspec.Meta(max_length=100), keyed("name")],
+        doc("Further environment variables."),
     ] = ()
-    annotations: Annotated[dict[str, str], doc("Further annotations of the pod.")] = msgspec.field(
-        default_factory=dict
-    )
+    annotations: Annotated[
+        Annotated[dict[str, str], msgspec.Meta(max_length=100)], doc("Further annotations of the pod.")
+    ] = msgspec.field(default_factory=dict)
 
 
 class Agents(Model, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 from . import defaults
 from .decimals import Fraction, FractionBelowOne, PositiveDecimal
 from .durations import Duration, DurationOrZero
-from .model import NEVER_DEFAULTED, Model, doc
+from .model import NEVER_DEFAULTED, Model, doc, keyed
 
 ApprovalOrder = Literal["byConfidence", "firstComeFirstServed"]
 SizingMethod = Literal["fixedFractional", "kelly", "volatility", "hybrid"]
@@ -190,7 +190,7 @@ class Risk(Model, frozen=True, kw_only=True):
     ] = None
     trailing_stop: Annotated[TrailingStop | None, doc("A stop that follows the price; by default none.")] = None
     protections: Annotated[
-        Annotated[tuple[Protection, ...], msgspec.Meta(max_length=20)],
+        Annotated[tuple[Protection, ...], msgspec.Meta(max_length=20), keyed("name")],
         NEVER_DEFAULTED,
         doc("Rules that stop new entries; exits always work."),
     ] = msgspec.field(default_factory=_default_protections)

@@ -26,12 +26,14 @@ class Scalar(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of text.
 
     `pattern` is anchored and in the common part of Python's and RE2's syntax, for the CRD carries it as it is.
+    `longest` is in characters: without it the API server takes a rule on the text to be too costly.
     `convert` is given only text that matches it and may still refuse (`ScalarInvalid`) what a pattern cannot say.
     `explain` is given the text that does not match and answers (problem, remedy).
     """
 
     name: str
     pattern: str
+    longest: int
     example: str
     convert: Callable[[str], Any]
     format: Callable[[Any], str]
@@ -42,9 +44,15 @@ class Scalar(msgspec.Struct, frozen=True, kw_only=True):
         # `fullmatch`, because `$` also matches before a final line feed.
         if re.fullmatch(self.pattern, text) is None:
             raise ScalarInvalid(*self.explain(text))
+        if len(text) > self.longest:
+            raise ScalarInvalid(f"is {len(text)} characters long", f"shorten it to at most {self.longest}")
         return self.convert(text)
 
 
-def text_scalar(name: str, pattern: str, example: str, explain: Callable[[str], tuple[str, str]]) -> Scalar:
-    """A scalar that stays text in Python: only its pattern matters."""
-    return Scalar(name=name, pattern=pattern, example=example, convert=str, format=str, explain=explain)
+def text_scalar(
+    name: str, pattern: str, longest: int, example: str, explain: Callable[[str], tuple[str, str]]
+) -> Scalar:
+    """A scalar that stays text in Python: only its pattern and length matter."""
+    return Scalar(
+        name=name, pattern=pattern, longest=longest, example=example, convert=str, format=str, explain=explain
+    )

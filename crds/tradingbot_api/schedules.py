@@ -66,6 +66,7 @@ def _explain(text: str) -> tuple[str, str]:
 SCHEDULE = Scalar(
     name="cron schedule",
     pattern=_PATTERN,
+    longest=200,
     example="*/30 * * * *",
     convert=_convert,
     format=str,

@@ -73,9 +73,10 @@ class Plugin(Model, frozen=True, kw_only=True):
     """A strategy of one's own in place of a fusion."""
 
     path: Annotated[PluginPath, doc("module:Class of the strategy, importable where the strategy agent runs.")]
-    parameters: Annotated[dict[Identifier, Text], doc("Handed to the class as they are, all text.")] = msgspec.field(
-        default_factory=dict
-    )
+    parameters: Annotated[
+        Annotated[dict[Identifier, Text], msgspec.Meta(max_length=100)],
+        doc("Handed to the class as they are, all text."),
+    ] = msgspec.field(default_factory=dict)
 
 
 def _default_indicators() -> tuple[Indicator, ...]:

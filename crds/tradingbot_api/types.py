@@ -9,7 +9,7 @@ from .backends import Database, Messaging, TimeSeries
 from .durations import Duration
 from .exchange import Account, Exchange, SecretRef, Simulated, UrlSecretRef
 from .execution import Data, Execution, Runtime
-from .model import Model, doc
+from .model import AS_SET, WHOLE, Model, doc, keyed
 from .names import DnsLabel, Image, ObjectName, Text
 from .pods import Agents
 from .risk import Risk
@@ -43,10 +43,11 @@ class RealityCheck(Model, frozen=True, kw_only=True):
         doc("What a severe breach of an invariant does: report it, or also hold the bot in ReduceOnly or Paused."),
     ] = defaults.REALITY_CHECK_ON_SEVERE
     credentials_secret_ref: Annotated[
-        SecretRef | None, doc("Secret with a key of the exchange that may only read.")
+        SecretRef | None, WHOLE, doc("Secret with a key of the exchange that may only read.")
     ] = None
     ping_url_secret_ref: Annotated[
         UrlSecretRef | None,
+        WHOLE,
         doc("Secret with an address that is called after each passed check; its silence is the alarm."),
     ] = None
 
@@ -56,7 +57,7 @@ class Notification(Model, frozen=True, kw_only=True):
 
     name: Annotated[DnsLabel, doc("Unique in this bot.")]
     format: Annotated[NotificationFormat, doc("What the address speaks.")]
-    url_secret_ref: Annotated[UrlSecretRef, doc("Secret with the address, which often is a secret itself.")]
+    url_secret_ref: Annotated[UrlSecretRef, WHOLE, doc("Secret with the address, which often is a secret itself.")]
     minimum_severity: Annotated[Severity, doc("Least severe news that is sent.")] = (
         defaults.NOTIFICATION_MINIMUM_SEVERITY
     )
@@ -85,7 +86,7 @@ class Spec(Model, frozen=True, kw_only=True):
     exchange: Annotated[Exchange, doc("Where candles come from and orders go.")]
     account: Annotated[Account, doc("Whose balance is used.")]
     symbols: Annotated[
-        Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=50)],
+        Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=50), AS_SET],
         doc("What is traded, as BASE/QUOTE; all quoted in account.quoteCurrency."),
     ]
     timeframe: Annotated[Timeframe, doc("Length of the candles on which decisions are made.")] = defaults.TIMEFRAME
@@ -113,7 +114,8 @@ class Spec(Model, frozen=True, kw_only=True):
         default_factory=RealityCheck
     )
     notifications: Annotated[
-        Annotated[tuple[Notification, ...], msgspec.Meta(max_length=20)], doc("Who is told about what.")
+        Annotated[tuple[Notification, ...], msgspec.Meta(max_length=20), keyed("name")],
+        doc("Who is told about what."),
     ] = ()
     image: Annotated[Image | None, doc("Image of the agents; by default the operator's own version.")] = None
     agents: Annotated[Agents, doc("Changes of the agents' pods.")] = msgspec.field(default_factory=Agents)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from tradingbot_operator.children import Children, owner_of
+from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import Cluster, Conflict
-from tradingbot_operator.kinds import CONFIG_MAP, KINDS, SERVICE_ACCOUNT, Manifest, kind_of
+from tradingbot_operator.kinds import CONFIG_MAP, KINDS, SERVICE_ACCOUNT, Manifest, kind_of, owner_of
 from tradingbot_operator.plan import Delete, Plan, Why, Write
 
 _MERGED = (CONFIG_MAP.name, SERVICE_ACCOUNT.name)

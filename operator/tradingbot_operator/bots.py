@@ -8,8 +8,7 @@ from datetime import datetime
 import msgspec
 
 from tradingbot_api import SpecInvalid, TradingBot, load_object, parse_timestamp
-from tradingbot_operator.children import Owner
-from tradingbot_operator.kinds import Manifest
+from tradingbot_operator.kinds import Manifest, Owner
 from tradingbot_operator.names import FINALIZER, Annotation, Label
 from tradingbot_operator.status import Deletion
 

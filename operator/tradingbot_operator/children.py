@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing
-from tradingbot_operator.kinds import FOREIGN, POD, SECRET, Kind, Manifest, Ref
+from tradingbot_operator.kinds import FOREIGN, POD, SECRET, Kind, Manifest, Owner, Ref, owner_of
 from tradingbot_operator.names import MANAGER, Label
 
 SELECTOR = f"{Label.MANAGED_BY.value}={MANAGER}"
@@ -28,22 +28,6 @@ LONGEST_PAUSE = 30.0
 
 NOT_INSTALLED_PAUSE = 300.0
 """Seconds until a kind of another operator is looked for again."""
-
-
-class Owner(msgspec.Struct, frozen=True, order=True):
-    """Whose child it is: a bot's, or an account's."""
-
-    namespace: str
-    label: str
-    name: str
-
-
-def owner_of(manifest: Manifest) -> Owner | None:
-    labels = manifest["metadata"].get("labels") or {}
-    for label in (Label.BOT, Label.ACCOUNT):
-        if label.value in labels:
-            return Owner(manifest["metadata"]["namespace"], label.value, labels[label.value])
-    return None
 
 
 class Child(msgspec.Struct, frozen=True):

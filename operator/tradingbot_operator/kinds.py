@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from tradingbot_operator.names import Label
+
 Manifest = dict[str, Any]
 """An object as JSON has it."""
 
@@ -77,6 +79,22 @@ class Ref(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+class Owner(msgspec.Struct, frozen=True, order=True):
+    """Whose child it is: a bot's, or an account's."""
+
+    namespace: str
+    label: str
+    name: str
+
+
+def owner_of(manifest: Manifest) -> Owner | None:
+    labels = manifest["metadata"].get("labels") or {}
+    for label in (Label.BOT, Label.ACCOUNT):
+        if label.value in labels:
+            return Owner(manifest["metadata"]["namespace"], label.value, labels[label.value])
+    return None
 
 
 def kind_of(manifest: Manifest) -> Kind:

@@ -18,10 +18,10 @@ import structlog
 from kubernetes.aio.client import Configuration
 
 from tradingbot_operator.bots import Bot, owner
-from tradingbot_operator.children import Children, Owner
+from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import Cluster
 from tradingbot_operator.health import Pages
-from tradingbot_operator.kinds import WATCHED, Kind, Manifest
+from tradingbot_operator.kinds import WATCHED, Kind, Manifest, Owner
 from tradingbot_operator.metrics import Metrics
 from tradingbot_operator.names import GROUP, PLURAL, VERSION, Label
 from tradingbot_operator.reconcile import Reconciler

@@ -16,12 +16,12 @@ from tradingbot_api import SpecInvalid, TradingBot
 from tradingbot_operator import desired
 from tradingbot_operator.applying import Done, Foreign, carry_out
 from tradingbot_operator.bots import Bot, account_owner, in_words, owner
-from tradingbot_operator.children import Children, Owner
+from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import ApiError, Cluster, Conflict, Missing
 from tradingbot_operator.deletion import Verdict, judge
 from tradingbot_operator.desired import Pinned
 from tradingbot_operator.diagnosis import Crashed, Problem, crashed, problems, restarts
-from tradingbot_operator.kinds import POD, SECRET, TRADING_BOT, Manifest
+from tradingbot_operator.kinds import POD, SECRET, TRADING_BOT, Manifest, Owner
 from tradingbot_operator.names import AGENTS, FINALIZER, MANAGER, Annotation, Component, Label, account_id
 from tradingbot_operator.plan import Plan, Why, owner_reference, plan
 from tradingbot_operator.registry import Registry

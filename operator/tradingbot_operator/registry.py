@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tradingbot_api import SpecInvalid, TradingBot
 from tradingbot_operator.bots import Bot, account_owner
-from tradingbot_operator.children import Owner
+from tradingbot_operator.kinds import Owner
 from tradingbot_operator.names import account_id
 
 

@@ -100,6 +100,7 @@ def _agent(options: argparse.Namespace) -> int:
                 listen=options.listen,
                 data_dir=options.data_dir,
                 output=options.output or ("text" if sys.stdout.isatty() else "json"),
+                state_file=options.state_file,
             ),
             os.environ,
         )
@@ -199,6 +200,12 @@ def _parser() -> argparse.ArgumentParser:
         help="data-collection, technical-analysis, strategy, risk or execution",
     )
     agent.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    agent.add_argument(
+        "--state-file",
+        type=Path,
+        metavar="FILE",
+        help="the state that is asked for, in one word, is in this file and not in the spec",
+    )
     agent.add_argument(
         "--listen",
         type=_address,

@@ -498,6 +498,16 @@ class SpecFileRefused(Event, frozen=True, kw_only=True):
     why: str
 
 
+class StateFileRefused(Event, frozen=True, kw_only=True):
+    """The state file can not be read or understood; the bot goes on as before. One that starts makes no entry until
+    it could be read once."""
+
+    name: ClassVar[str] = "state_file_refused"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    why: str
+
+
 class SpecChangePending(Event, frozen=True, kw_only=True):
     """The spec file says something else than what runs."""
 

@@ -160,6 +160,19 @@ class RiskAgent:
         valuation = await self._value({}, await self._ledger.holdings())
         return valuation if isinstance(valuation, Refused) else self._measured(valuation)
 
+    async def worth(self) -> Decimal | None:
+        """The account's equity in quote currency, for people to look at; ``None`` when something that is held has no
+        price now. It is told to nobody and decides nothing. Raises ``LedgerUnavailable``."""
+        settings = self._settings
+        balances = await self._ledger.balances()
+        prices: dict[str, Decimal] = {}
+        for symbol in held_symbols(balances, settings.symbols, settings.quote_currency):
+            price = await self.prices.expected(symbol)
+            if price is None:
+                return None
+            prices[symbol] = price.value
+        return value_account(balances, prices, settings.symbols, settings.quote_currency).equity
+
     async def _publish(self) -> None:
         with self._ledger_faults():
             # One that no intent reaches would never learn that a newer process has taken over.

@@ -97,15 +97,17 @@ class PriceSource:
             return None
         return seen.close
 
-    async def known(self, symbol: str) -> Price | Refused:
-        """The price to value a holding by, never to trade at: the newest close, when it is the newest that can
-        be expected (a bar and the limit old at most). Beyond that the chain of ``fresh`` is asked, loudly."""
+    async def expected(self, symbol: str) -> Price | None:
+        """The newest close, when it is the newest that can be expected (a bar and the limit old at most): to value a
+        holding by, never to trade at. Tells nobody when there is none."""
         newest = await self.newest(symbol)
-        if newest is not None:
-            age = self._clock.now() - newest.at
-            if age <= self._settings.max_age + TIMEFRAMES[self._timeframe]:
-                return newest
-        return await self.fresh(symbol)
+        limit = self._settings.max_age + TIMEFRAMES[self._timeframe]
+        return None if newest is None or self._clock.now() - newest.at > limit else newest
+
+    async def known(self, symbol: str) -> Price | Refused:
+        """The price to value a holding by, never to trade at: the one of ``expected``. Beyond that the chain of
+        ``fresh`` is asked, loudly."""
+        return await self.expected(symbol) or await self.fresh(symbol)
 
     async def _stored(self, symbol: str) -> tuple[Candle | None, str]:
         now = self._clock.now()

@@ -19,6 +19,10 @@ REQUEST_SECONDS = 5.0
 """For a request to arrive whole; a connection that says nothing is closed."""
 
 
+AGENT = "agent"
+"""What is missing while the agent itself does not run."""
+
+
 class NotListening(Exception):
     """The address for probes and metrics can not be used."""
 
@@ -96,7 +100,7 @@ class Health:
         """``stuck_after``: seconds after which a handler that has not ended counts as never ending."""
         self._stuck_after = stuck_after
         self._longest_turn = longest_turn
-        self._missing: dict[str, str] = {"agent": "it has not started"}
+        self._missing: dict[str, str] = {AGENT: "it has not started"}
 
     def lacks(self, what: str, why: str) -> None:
         self._missing[what] = why
@@ -107,6 +111,11 @@ class Health:
     @property
     def missing(self) -> dict[str, str]:
         return dict(self._missing)
+
+    @property
+    def works(self) -> bool:
+        """Whether the agent itself runs, whatever of its parts is away."""
+        return AGENT not in self._missing
 
     def live(self) -> Page:
         turn = self._longest_turn()

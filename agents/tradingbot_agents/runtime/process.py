@@ -5,8 +5,9 @@ told. The agent itself is supervised as in ``tradingbot run``: one that fails is
 that is away is not its failure, and is waited for without a limit.
 
 While it works, a beat looks at the spec file and writes events down; apart from it, for a frozen one takes long, the
-parts are looked after. On SIGTERM what runs is finished within ``runtime.stopLimit``; what is not is left as a kill
-would leave it, and the next start takes it up from the ledger.
+parts are looked after, and in a cluster what risk and execution know is written on the TradingBot. On SIGTERM what
+runs is finished within ``runtime.stopLimit``; what is not is left as a kill would leave it, and the next start takes
+it up from the ledger.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Literal
 import msgspec
 
 from tradingbot_agents.bus import DependencyUnavailable, HandlerFailed
+from tradingbot_agents.bus.topology import RISK
 from tradingbot_agents.clock.system import SystemClock, SystemTimers, Turns
 from tradingbot_agents.domain.events import AgentStarted, DependencyAway, DependencyBack
 from tradingbot_agents.exchange.port import ExchangeError
@@ -33,14 +35,16 @@ from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavaila
 from tradingbot_agents.runtime import parts as outside
 from tradingbot_agents.runtime import wiring
 from tradingbot_agents.runtime.building import Kit, build
+from tradingbot_agents.runtime.cluster import KUBERNETES, BotStatus, ClusterAccess, Teller, read_cluster
 from tradingbot_agents.runtime.connections import NEEDS, Connections, Variable, read_connections
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.event_rows import EventRows
-from tradingbot_agents.runtime.health import Health, HealthServer, NotListening, Page
+from tradingbot_agents.runtime.facts import Worth, worth_of
+from tradingbot_agents.runtime.health import AGENT, Health, HealthServer, NotListening, Page
 from tradingbot_agents.runtime.identity import default_data_dir
 from tradingbot_agents.runtime.parts import Outside, Part, PartUnavailable
 from tradingbot_agents.runtime.stopping import Stop, asked_by_signals
-from tradingbot_agents.runtime.supervisor import Backoff, Supervisor
+from tradingbot_agents.runtime.supervisor import Agent, Backoff, Supervisor
 from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging, get_logger, worth_telling
 from tradingbot_agents.telemetry.metrics import CONTENT_TYPE, Metrics
 from tradingbot_api import TradingBot, load_file, revision
@@ -59,6 +63,8 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Host and port of probes and metrics."""
     data_dir: Path | None
     output: Literal["text", "json"]
+    state_file: Path | None = None
+    """Says the state that is asked for, instead of the spec."""
 
 
 async def run_agent(options: AgentOptions, environment: Mapping[str, str]) -> int:
@@ -66,9 +72,10 @@ async def run_agent(options: AgentOptions, environment: Mapping[str, str]) -> in
     bot = load_file(options.spec)
     wiring.check_deployable(bot)
     connections = read_connections(options.name, environment)
+    cluster = read_cluster(options.name, environment)
     stop = Stop()
     with asked_by_signals(stop):
-        return await AgentProcess(bot, options, connections, stop).run()
+        return await AgentProcess(bot, options, connections, cluster, stop).run()
 
 
 def away(error: BaseException) -> str | None:
@@ -86,10 +93,19 @@ def away(error: BaseException) -> str | None:
 
 
 class AgentProcess:
-    def __init__(self, bot: TradingBot, options: AgentOptions, connections: Connections, stop: Stop) -> None:
+    def __init__(
+        self,
+        bot: TradingBot,
+        options: AgentOptions,
+        connections: Connections,
+        cluster: ClusterAccess | None,
+        stop: Stop,
+    ) -> None:
+        """``cluster``: how its TradingBot is reached, if there is one to be told."""
         self._bot = bot
         self._name = options.name
         self._options = options
+        self._cluster = cluster
         self._stop = stop
         self._clock = SystemClock()
         self._turns = Turns()
@@ -120,6 +136,8 @@ class AgentProcess:
         self._lost: dict[str, float] = {}
         """Since when parts that were open are away, in monotonic seconds."""
         self._control: StateControl | None = None
+        self._agent: Agent | None = None
+        """As built last."""
 
     async def run(self) -> int:
         """Until it is asked to stop. Raises what keeps it from working: another process may have taken over."""
@@ -132,9 +150,12 @@ class AgentProcess:
                 return OK
             supervisor = self._supervised()
             try:
-                await self._until_stopped(self._work(supervisor), self._beat(), self._look_after_parts())
+                works = [self._work(supervisor), self._beat(), self._look_after_parts()]
+                if self._cluster is not None:
+                    works.append(self._tell(self._teller(self._cluster)))
+                await self._until_stopped(*works)
             finally:
-                self._health.lacks("agent", "it is stopping")
+                self._health.lacks(AGENT, "it is stopping")
                 await self._finish(supervisor)
         return OK
 
@@ -229,7 +250,12 @@ class AgentProcess:
     def _supervised(self) -> Supervisor:
         ledger = self._outside.ledger
         self._control = StateControl(
-            self._bot, self._options.spec, ledger or outside.NoHolds(), self._clock, self._sink
+            self._bot,
+            self._options.spec,
+            ledger or outside.NoHolds(),
+            self._clock,
+            self._sink,
+            state_file=self._options.state_file,
         )
         kit = Kit(
             bot=self._bot,
@@ -245,7 +271,7 @@ class AgentProcess:
             venue=self._outside.venue,
         )
         return Supervisor(
-            {self._name: partial(build, self._name, kit, live=True)},
+            {self._name: partial(self._build, kit)},
             order=(self._name,),
             bus=self._outside.messaging.bus,
             timers=self._timers,
@@ -257,6 +283,10 @@ class AgentProcess:
             settle=self._settle,
         )
 
+    def _build(self, kit: Kit) -> Agent:
+        self._agent = build(self._name, kit, live=True)
+        return self._agent
+
     async def _work(self, supervisor: Supervisor) -> None:
         """Start the agent, and a new one whenever it has failed."""
         await self._look_at_state()
@@ -267,9 +297,9 @@ class AgentProcess:
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         while True:
-            self._health.has("agent")
+            self._health.has(AGENT)
             failure = await self._failures.get()
-            self._health.lacks("agent", "it failed, and is started again")
+            self._health.lacks(AGENT, "it failed, and is started again")
             error = failure.__cause__ if isinstance(failure, HandlerFailed) else failure
             await supervisor.recover(self._name, error or failure)
 
@@ -287,6 +317,41 @@ class AgentProcess:
             await self._write_rows()
             self._metrics.turn(self._turns.longest())
             await self._clock.sleep(self._bot.spec.runtime.spec_interval)
+
+    def _teller(self, cluster: ClusterAccess) -> Teller:
+        assert self._control is not None, "it is made before anything works"
+        name = self._bot.metadata.name
+        return Teller(
+            agent=self._name,
+            revision=cluster.revision,
+            state=self._control,
+            settled=self._turns.settled,
+            worth=self._worth if self._name == RISK else None,
+            look_interval=self._bot.spec.runtime.probe_interval,
+            apply=BotStatus(cluster, self._name, name).apply,
+            clock=self._clock,
+            sink=self._sink,
+            up=partial(self._metrics.dependency, KUBERNETES),
+        )
+
+    async def _tell(self, teller: Teller) -> None:
+        while True:
+            if self._health.works:
+                await teller.beat()
+            await self._clock.sleep(self._bot.spec.runtime.spec_interval)
+
+    async def _worth(self) -> Worth:
+        """Raises ``LedgerUnavailable``."""
+        from tradingbot_agents.risk.agent import RiskAgent
+
+        agent, ledger = self._agent, self._outside.ledger
+        assert isinstance(agent, RiskAgent), "only risk tells of it"
+        assert ledger is not None, "it is open before the agent is built"
+        equity = await agent.worth()
+        orders = await ledger.live_orders()
+        # After the orders: one that fills in between is a position then, and not nothing at all.
+        positions = await ledger.positions()
+        return worth_of(positions, orders, equity, self._bot.spec.account.quote_currency, self._clock.now())
 
     async def _look_after_parts(self) -> None:
         """Apart from the beat: one that is frozen takes its whole timeout."""

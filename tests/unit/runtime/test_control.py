@@ -11,9 +11,9 @@ import pytest
 
 from support.specs import PAPER, spec_text
 from tradingbot_agents.clock import VirtualClock
-from tradingbot_agents.domain.events import Event, SpecChangePending, SpecFileRefused, StateChanged
+from tradingbot_agents.domain.events import Event, SpecChangePending, SpecFileRefused, StateChanged, StateFileRefused
 from tradingbot_agents.domain.values import BotState
-from tradingbot_agents.ledger.port import Hold
+from tradingbot_agents.ledger.port import Hold, LedgerUnavailable
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.telemetry import MemorySink
 from tradingbot_api import load_file
@@ -191,3 +191,154 @@ async def test_a_release_leaves_what_the_file_asks(desk: Desk) -> None:
     desk.hold(None)
     await desk.look()
     assert desk.control() is BotState.PAUSED
+
+
+# ----------------------------------------------------------------------------------- a state in a file of its own
+
+
+class Mounted:
+    """A volume of a ConfigMap, as a kubelet makes and refreshes it: the files are links into a folder that is a link
+    itself, and that one is exchanged."""
+
+    def __init__(self, folder: Path, word: str | bytes) -> None:
+        self._folder = folder
+        self._times = 0
+        self.refresh(word)
+        self.file = folder / "state"
+        self.file.symlink_to(Path("..data") / "state")
+
+    def refresh(self, word: str | bytes) -> None:
+        self._times += 1
+        fresh = self._folder / f"..{self._times}"
+        fresh.mkdir()
+        (fresh / "state").write_bytes(word.encode() if isinstance(word, str) else word)
+        # A clock too coarse must not matter, nor that two words are equally long.
+        os.utime(fresh / "state", ns=(0, 0))
+        link = self._folder / "..data_tmp"
+        link.symlink_to(fresh.name)
+        link.replace(self._folder / "..data")
+
+
+class Cluster:
+    """A pinned spec that says one thing, and a mounted state that says another."""
+
+    def __init__(self, folder: Path, word: str | bytes, *, state: str = "Running") -> None:
+        self.spec = folder / "bot.yaml"
+        self.spec.write_text(spec_text(PAPER, state=state))
+        self.mounted = Mounted(folder, word)
+        self.ledger = HoldOnly()
+        self.sink = MemorySink()
+        self.control = StateControl(
+            load_file(self.spec),
+            self.spec,
+            self.ledger,
+            VirtualClock(NOW),
+            self.sink,
+            state_file=self.mounted.file,
+        )
+
+    async def look(self, times: int = 1) -> list[Event]:
+        before = len(self.sink.events)
+        for _ in range(times):
+            await self.control.refresh()
+        return self.sink.events[before:]
+
+
+async def test_the_state_file_counts_and_the_specs_state_does_not(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "ReduceOnly\n", state="Running")
+    assert cluster.control() is BotState.REDUCE_ONLY, "from the first moment"
+    assert await cluster.look() == []
+    cluster.spec.write_text(spec_text(PAPER, state="Stopped"))
+    assert await cluster.look() == []
+    assert cluster.control() is BotState.REDUCE_ONLY
+
+
+async def test_an_exchanged_link_is_obeyed_at_the_next_look(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "Running")
+    for word, before in (("Flatten", "Running"), ("Stopped", "Flatten"), ("Running", "Stopped")):
+        cluster.mounted.refresh(word)
+        (event,) = await cluster.look()
+        assert isinstance(event, StateChanged)
+        assert (event.previous, event.state) == (before, word)
+        assert event.why == f"{cluster.mounted.file} asks for {word}"
+        assert cluster.control() is BotState(word)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("Ruining", "says 'Ruining'"),
+        ("running", "says 'running'"),
+        ("", "says ''"),
+        ("Running Paused", "says 'Running Paused'"),
+        (b"\xff\xfe", "is not text"),
+    ],
+)
+async def test_a_word_that_nobody_understands_changes_nothing_and_is_told_once(
+    tmp_path: Path, wrong: str | bytes, said: str
+) -> None:
+    cluster = Cluster(tmp_path, "Paused")
+    cluster.mounted.refresh(wrong)
+    (event,) = await cluster.look(times=5)
+    assert isinstance(event, StateFileRefused)
+    assert (
+        event.why
+        == f"{cluster.mounted.file} {said}: write one of Running, Paused, ReduceOnly, Flatten, Stopped into it"
+    )
+    assert cluster.control() is BotState.PAUSED
+    cluster.mounted.refresh("Running")
+    await cluster.look()
+    assert cluster.control() is BotState.RUNNING
+    cluster.mounted.refresh(wrong)
+    assert [each.name for each in await cluster.look(times=3)] == ["state_file_refused"], "a new time, told anew"
+
+
+async def test_a_file_that_is_gone_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "Paused")
+    cluster.mounted.file.unlink()
+    (event,) = await cluster.look(times=2)
+    assert isinstance(event, StateFileRefused)
+    assert "can not be read (No such file or directory)" in event.why
+    assert cluster.control() is BotState.PAUSED
+
+
+async def test_a_file_that_is_empty_for_the_moment_of_a_write_is_no_news(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "Paused")
+    cluster.mounted.refresh("")
+    assert await cluster.look() == []
+    cluster.mounted.refresh("Flatten")
+    assert [each.name for each in await cluster.look()] == ["state_changed"]
+
+
+@pytest.mark.parametrize(
+    ("pinned", "until_read"), [("Running", "Paused"), ("Paused", "Paused"), ("Flatten", "Flatten")]
+)
+async def test_a_start_without_a_readable_state_makes_no_entry(tmp_path: Path, pinned: str, until_read: str) -> None:
+    """The pinned spec may be older than a pause."""
+    cluster = Cluster(tmp_path, "?", state=pinned)
+    assert cluster.control() is BotState(until_read)
+    assert [each.name for each in await cluster.look(times=3)] == ["state_file_refused"]
+    cluster.mounted.refresh("Running")
+    await cluster.look()
+    assert cluster.control() is BotState.RUNNING
+
+
+async def test_the_stricter_of_state_file_and_hold_counts(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "Paused")
+    cluster.ledger.now = Hold(state=BotState.FLATTEN, reason="a look", by="command", at=NOW)
+    (event,) = await cluster.look()
+    assert isinstance(event, StateChanged)
+    assert event.why == f"{cluster.mounted.file} asks for Paused, and command holds it at Flatten: a look"
+
+
+async def test_what_the_file_asks_is_obeyed_while_the_ledger_is_away(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "Running")
+    cluster.mounted.refresh("Paused")
+
+    async def away() -> Hold | None:
+        raise LedgerUnavailable("no answer")
+
+    cluster.ledger.hold = away  # type: ignore[method-assign]
+    with pytest.raises(LedgerUnavailable):
+        await cluster.look()
+    assert cluster.control() is BotState.PAUSED
