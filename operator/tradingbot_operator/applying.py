@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from tradingbot_operator.children import Children
-from tradingbot_operator.cluster import Cluster, Conflict
-from tradingbot_operator.kinds import CONFIG_MAP, KINDS, SERVICE_ACCOUNT, Manifest, kind_of, owner_of
+from tradingbot_operator.cluster import Cluster, Conflict, Missing
+from tradingbot_operator.kinds import CONFIG_MAP, FOREIGN, KINDS, SERVICE_ACCOUNT, Manifest, kind_of, owner_of
 from tradingbot_operator.plan import Delete, Plan, Why, Write
 
 _MERGED = (CONFIG_MAP.name, SERVICE_ACCOUNT.name)
@@ -18,7 +18,7 @@ _MERGED = (CONFIG_MAP.name, SERVICE_ACCOUNT.name)
 
 
 class Foreign(Exception):
-    """An object has the name that we need, and is not ours."""
+    """An object has the name that we need, and is not ours; or a kind is another operator's, which is not there."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -42,6 +42,19 @@ async def carry_out(cluster: Cluster, children: Children, namespace: str, plan: 
 
 
 async def _write(cluster: Cluster, write: Write) -> Manifest:
+    try:
+        return await _written(cluster, write)
+    except Missing as error:
+        kind = kind_of(write.manifest)
+        if kind not in FOREIGN:
+            raise
+        raise Foreign(
+            f"{kind.name} of {kind.api_version} is not known to this cluster: install its operator, or leave out"
+            " provider"
+        ) from error
+
+
+async def _written(cluster: Cluster, write: Write) -> Manifest:
     manifest = write.manifest
     if write.owners is not None:
         meta = manifest["metadata"]

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing
-from tradingbot_operator.kinds import FOREIGN, POD, SECRET, Kind, Manifest, Owner, Ref, owner_of
+from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing, Refused
+from tradingbot_operator.kinds import CONFIG_MAP, FOREIGN, POD, SECRET, Kind, Manifest, Owner, Ref, owner_of
 from tradingbot_operator.names import MANAGER, Label
 
 SELECTOR = f"{Label.MANAGED_BY.value}={MANAGER}"
@@ -49,6 +49,9 @@ def kept(kind: Kind, found: Manifest) -> Manifest:
     rest = {key: value for key, value in found.items() if key not in slim}
     if kind is SECRET:
         rest = {"data": dict.fromkeys(found.get("data") or {}, ""), "type": found.get("type")}
+    elif kind is CONFIG_MAP and found.get("immutable"):
+        # A pinned revision is the largest thing that a bot has; it is read again when it is needed, which is seldom.
+        rest = {"data": dict.fromkeys(found.get("data") or {}, ""), "immutable": True}
     elif kind is POD:
         spec = found.get("spec", {})
         rest = {"spec": {"nodeName": spec.get("nodeName")}, "status": _of_a_pod(found.get("status", {}))}
@@ -164,10 +167,13 @@ class Children:
                     self._take(kind, change, found)
             except Gone:
                 version = None
-            except Missing:
-                if kind not in FOREIGN:
-                    raise
+            except (Missing, Refused) as error:
                 version = None
+                if kind not in FOREIGN:
+                    # Without it nothing can be decided: told, and waited for, as for a server that is away.
+                    await self._pause(kind, place, error)
+                    continue
+                # Not installed, or the chart was not told that it is.
                 self._replace(kind, place, [])
                 self._saw(kind, place)
                 await asyncio.sleep(NOT_INSTALLED_PAUSE)

@@ -162,9 +162,17 @@ def _generate(size: int) -> str:
     return secrets.token_hex(size)
 
 
-def kept_refs(bot: str, revision: str) -> list[Ref]:
-    """Of the applied revision: its migration's Job, whose log can be read until Kubernetes removes it."""
-    return [Ref("Job", migration.name_of(bot, revision))]
+def kept_refs(bot: str, revision: str, agents_left_alone: Iterable[Component]) -> list[Ref]:
+    """What is not wanted, and not removed either. Of the applied revision: its migration's Job, whose log can be read
+    until Kubernetes removes it."""
+    return [
+        Ref("Job", migration.name_of(bot, revision)),
+        *(workload_ref(bot, each) for each in agents_left_alone),
+    ]
+
+
+def workload_ref(bot: str, component: Component) -> Ref:
+    return Ref("StatefulSet" if component is Component.RISK else "Deployment", names.child(bot, component))
 
 
 # --- an account ---------------------------------------------------------------------------------------------------
@@ -190,8 +198,7 @@ def of_account(namespace: str, account: str, bot: TradingBot) -> list[Wanted]:
 
 def pod_of(there: Mapping[Ref, Manifest], bot: str, component: Component) -> Pod:
     """An agent's workload, as far as a roll has to know it."""
-    kind = "StatefulSet" if component is Component.RISK else "Deployment"
-    found = there.get(Ref(kind, names.child(bot, component)))
+    found = there.get(workload_ref(bot, component))
     if found is None:
         return Pod(revision=None, ready=False)
     template = found["spec"]["template"]["metadata"]

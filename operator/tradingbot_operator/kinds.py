@@ -66,7 +66,7 @@ OWN = (
 FOREIGN = (RABBITMQ_CLUSTER, POSTGRES_CLUSTER)
 """The same, where another operator has installed the kind."""
 
-WATCHED = (*OWN, POD)
+WATCHED = (*OWN, POD, *FOREIGN)
 
 _KNOWN = {(kind.api_version, kind.name): kind for kind in (TRADING_BOT, EVENT, POD, *OWN, *FOREIGN)}
 

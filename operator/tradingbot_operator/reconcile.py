@@ -21,7 +21,7 @@ from tradingbot_operator.cluster import ApiError, Cluster, Conflict, Missing
 from tradingbot_operator.deletion import Verdict, judge
 from tradingbot_operator.desired import Pinned
 from tradingbot_operator.diagnosis import Crashed, Problem, crashed, problems, restarts
-from tradingbot_operator.kinds import POD, SECRET, TRADING_BOT, Manifest, Owner
+from tradingbot_operator.kinds import CONFIG_MAP, POD, SECRET, TRADING_BOT, Manifest, Owner
 from tradingbot_operator.names import AGENTS, FINALIZER, MANAGER, Annotation, Component, Label, account_id
 from tradingbot_operator.plan import Plan, Why, owner_reference, plan
 from tradingbot_operator.registry import Registry
@@ -91,7 +91,7 @@ class Reconciler:
             await self._report(bot, self._seen(bot, replace(findings, hands_off=True), now, spec), now)
             return None
         asked = desired.pin(spec, bot.namespace, spec.spec.image or self._image)
-        choice = self._choice(bot, spec, asked)
+        choice = await self._choice(bot, spec, asked)
         findings = replace(findings, revision=choice.revision, pending=choice.pending, pending_why=choice.waits_for)
         try:
             await self._apply(bot, asked, choice, state, now)
@@ -148,12 +148,12 @@ class Reconciler:
         except Missing:
             return
 
-    def _choice(self, bot: Bot, spec: TradingBot, asked: Pinned) -> Choice:
+    async def _choice(self, bot: Bot, spec: TradingBot, asked: Pinned) -> Choice:
         pods = self._pods(bot)
         running = next(
             (pods[each].revision for each in (Component.EXECUTION, Component.RISK) if pods[each].revision), None
         )
-        if running is not None and self._pinned(bot, running) is None:
+        if running not in (None, asked.revision) and await self._pinned(bot, running) is None:
             # Nobody knows any more what it was: what is asked is the only thing that can be kept so.
             running = None
         return choose(
@@ -167,26 +167,30 @@ class Reconciler:
             f" {Annotation.APPLY.value}={asked.revision}",
         )
 
-    def _pinned(self, bot: Bot, revision: str) -> Pinned | None:
-        found = self._children.one(bot.owner, desired.pin_ref(bot.name, revision))
+    async def _pinned(self, bot: Bot, revision: str | None) -> Pinned | None:
+        if revision is None:
+            return None
+        found = await self._cluster.get(CONFIG_MAP, bot.namespace, desired.pin_ref(bot.name, revision).name)
         return None if found is None else desired.unpin(revision, found)
 
     async def _apply(self, bot: Bot, asked: Pinned, choice: Choice, state: str, now: datetime) -> None:
         there = self._children.of(bot.owner)
         pods = self._pods(bot)
-        target = asked if choice.revision == asked.revision else self._pinned(bot, choice.revision)
+        target = asked if choice.revision == asked.revision else await self._pinned(bot, choice.revision)
         assert target is not None, "only a revision that is pinned is kept"
         migrated = started(target.revision, pods) or desired.is_migrated(there, bot.name, target.revision)
         revisions = rolled(target.revision, pods) if migrated else {each: pods[each].revision for each in AGENTS}
         kept = {target.revision: target, asked.revision: asked}
         for revision in revisions.values():
-            if revision is not None and revision not in kept and (pinned := self._pinned(bot, revision)) is not None:
-                kept[revision] = pinned
+            pinned = None if revision in (None, *kept) else await self._pinned(bot, revision)
+            if pinned is not None:
+                kept[pinned.revision] = pinned
+        known = {each: kept[revision] for each, revision in revisions.items() if revision in kept}
         wanted = desired.of_bot(
             bot.namespace,
             target,
             [kept[each] for each in kept if each != asked.revision or choice.pending is None],
-            {each: kept[revision] for each, revision in revisions.items() if revision in kept},
+            known,
             state=state,
             migrating=not started(target.revision, pods),
             positions_open=bool(bot.positions),
@@ -196,7 +200,8 @@ class Reconciler:
             there,
             [owner_reference(bot.body, controller=True)],
             settled=_was_settled(bot),
-            keep=desired.kept_refs(bot.name, target.revision),
+            # One whose revision nobody can read any more runs on until its turn comes.
+            keep=desired.kept_refs(bot.name, target.revision, [each for each in AGENTS if each not in known]),
         )
         if not changes.empty:
             done = await carry_out(self._cluster, self._children, bot.namespace, changes)

@@ -1,9 +1,9 @@
 """What the agents read: the pinned spec of one revision, and the state that is wanted of them now.
 
 They are two ConfigMaps because they live differently. The spec of a revision never changes, so that a pod that
-starts anew after a crash reads what its neighbours read, whatever has been edited meanwhile; it carries the image
-too, for a revision is both, and the operator builds the children of a running revision from it again. The state is
-obeyed without a restart, so it is not part of a revision, and its ConfigMap changes.
+starts anew after a crash reads what its neighbours read, whatever has been edited meanwhile; it carries the image and
+the workloads too, so that an operator of another version leaves a running revision as it is. The state is obeyed
+without a restart, so it is not part of a revision, and its ConfigMap changes.
 
 Both are mounted as whole folders: a file that is mounted by ``subPath`` is never refreshed.
 """

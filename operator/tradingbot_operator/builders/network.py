@@ -168,11 +168,10 @@ def _exchange_ports(bot: TradingBot, component: Component) -> list[int]:
 def _messaging(bot: TradingBot, namespace: str) -> Manifest:
     managed = bot.spec.messaging.managed
     assert managed is not None, "only a managed RabbitMQ has pods"
-    # It looks up its own name.
-    egress = [_dns()]
+    egress = []
     if managed.provider == "RabbitmqCluster":
         # That operator's RabbitMQ finds its peers by asking the API server; its pods inherit our labels.
-        egress.append(_to(None, *API_SERVER_PORTS))
+        egress = [_dns(), _to(None, *API_SERVER_PORTS)]
     users = _users(bot, Variable.MESSAGING_URL)
     return _of_component(bot, namespace, Component.RABBITMQ, [_from(users, AMQP_PORT)], egress)
 
