@@ -166,7 +166,7 @@ def kept_refs(bot: str, revision: str, agents_left_alone: Iterable[Component]) -
     """What is not wanted, and not removed either. Of the applied revision: its migration's Job, whose log can be read
     until Kubernetes removes it."""
     return [
-        Ref("Job", migration.name_of(bot, revision)),
+        Ref("Job", names.migration_job(bot, revision)),
         *(workload_ref(bot, each) for each in agents_left_alone),
     ]
 
@@ -218,7 +218,7 @@ def _is_ready(workload: Manifest) -> bool:
 
 
 def is_migrated(there: Mapping[Ref, Manifest], bot: str, revision: str) -> bool:
-    job = there.get(Ref("Job", migration.name_of(bot, revision)))
+    job = there.get(Ref("Job", names.migration_job(bot, revision)))
     conditions = ((job or {}).get("status") or {}).get("conditions") or []
     return any(one["type"] == "Complete" and one["status"] == "True" for one in conditions)
 

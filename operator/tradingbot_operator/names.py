@@ -115,6 +115,27 @@ def account_id(bot: TradingBot) -> str:
     return f"{readable[:31].strip('-')}-{digest}"
 
 
+def migration_job(bot: str, revision: str) -> str:
+    """At most 63 characters, as its pods carry it as a label."""
+    return f"{child(bot, Component.MIGRATION)}-{revision}"
+
+
+def check_cron_job(bot: str) -> str:
+    """To it are added eleven characters for each Job and six for its pod, so ``-reality-check`` would be too long
+    behind a bot's name of 40."""
+    return f"{bot}-check"
+
+
+def deny_policy(owner: str) -> str:
+    """Of a bot or an account: what nobody has allowed."""
+    return f"{owner}-deny"
+
+
+def database_policy(bot: str) -> str:
+    """What lets a bot's pods into the account's database."""
+    return f"{bot}-database"
+
+
 def account_child(account: str, component: Component) -> str:
     """The database of an account, and what belongs to it."""
     return f"{account}-{component}"

@@ -19,9 +19,9 @@ from kubernetes.aio.client import Configuration
 
 from tradingbot_operator.bots import Bot, owner
 from tradingbot_operator.children import Children
-from tradingbot_operator.cluster import Cluster
+from tradingbot_operator.cluster import ApiError, Cluster
 from tradingbot_operator.health import Pages
-from tradingbot_operator.kinds import WATCHED, Kind, Manifest, Owner
+from tradingbot_operator.kinds import TRADING_BOT, WATCHED, Kind, Manifest, Owner
 from tradingbot_operator.metrics import Metrics
 from tradingbot_operator.names import GROUP, PLURAL, VERSION, Label
 from tradingbot_operator.reconcile import Reconciler
@@ -66,7 +66,7 @@ class Operator:
         self._early: set[Owner] | None = set()
         """Woken before everything was seen once: acting on half of it would make again what is there."""
         self._beat = time.monotonic()
-        self._ready = asyncio.Event()
+        self._listed = asyncio.Event()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -86,7 +86,7 @@ class Operator:
             asyncio.create_task(self._begin(), name="begin"),
             asyncio.create_task(self._tick(), name="beat"),
         ]
-        main = asyncio.create_task(self._kopf(stop), name="kopf")
+        main = asyncio.create_task(self._watch_bots(stop), name="kopf")
         try:
             done, _ = await asyncio.wait({main, *helpers}, return_when=asyncio.FIRST_COMPLETED)
             while done == {helpers[1]}:
@@ -102,6 +102,33 @@ class Operator:
             await asyncio.gather(main, *helpers, return_exceptions=True)
             await self._pages.stop()
 
+    async def _watch_bots(self, stop: asyncio.Event | None) -> None:
+        """First all that are there: what an account is follows from all of its bots, and kopf tells of one after the
+        other."""
+        attempt = 0
+        while True:
+            try:
+                await self._list_bots()
+                break
+            except ApiError as error:
+                # The chart's kinds may come after its Deployment; the server may be away.
+                attempt += 1
+                log.warning("bots_unknown", attempt=attempt, why=str(error), remedy="is the CRD installed?")
+                if stop is not None and stop.is_set():
+                    return
+                await asyncio.sleep(min(0.5 * 2 ** min(attempt, 6), 15))
+        self._listed.set()
+        await self._kopf(stop)
+
+    async def _list_bots(self) -> None:
+        places = self._settings.namespaces if self._settings.namespaces is not None else (None,)
+        for place in places:
+            items, _ = await self._cluster.list(TRADING_BOT, place)
+            for item in items:
+                named = {"apiVersion": TRADING_BOT.api_version, "kind": TRADING_BOT.name, **item}
+                for key in self._registry.put(Bot(named)):
+                    self._wake(key)
+
     async def _kopf(self, stop: asyncio.Event | None) -> None:
         handlers = kopf.OperatorRegistry()
         kopf.on.login(registry=handlers)(_login)
@@ -113,13 +140,12 @@ class Operator:
             clusterwide=self._settings.namespaces is None,
             namespaces=self._settings.namespaces or (),
             stop_flag=stop,
-            ready_flag=self._ready,
         )
 
     async def _begin(self) -> None:
         """Work on what has been seen, once all of it has."""
         await self._children.synced.wait()
-        await self._ready.wait()
+        await self._listed.wait()
         early, self._early = self._early or set(), None
         for key in sorted(early):
             self._workers.wake(key)

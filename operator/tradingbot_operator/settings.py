@@ -94,6 +94,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     # Peering is for operators that must not run twice. Two of ours make the same of a bot and write nothing twice.
     settings.peering.standalone = True
+    # Namespaces and kinds are known from the settings. kopf would watch both over the whole cluster, and where it may
+    # not it would try for a minute.
+    settings.scanning.disabled = True
     # The server ends a watch after that, and it is taken up where it was: some networks cut what is older than 5 min.
     settings.watching.server_timeout = 290
     settings.watching.connect_timeout = 10

@@ -20,12 +20,6 @@ _LATEST_START = 600
 _HISTORY = 3
 
 
-def name_of(bot: str) -> str:
-    """The CronJob's. To it are added eleven characters for each Job and six for its pod, so ``-reality-check`` would
-    be too long behind a bot's name of 40."""
-    return f"{bot}-check"
-
-
 def cron_job(bot: TradingBot, namespace: str, image: str, revision: str) -> Manifest:
     """The check of ``revision``, which is what ``bot`` and ``image`` are. Without
     ``realityCheck.credentialsSecretRef`` it has no key, so it asks the exchange for nothing that needs one: it is
@@ -37,7 +31,7 @@ def cron_job(bot: TradingBot, namespace: str, image: str, revision: str) -> Mani
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": pods.metadata(name_of(name), namespace, labels),
+        "metadata": pods.metadata(names.check_cron_job(name), namespace, labels),
         "spec": {
             "schedule": settings.schedule,
             "timeZone": "Etc/UTC",

@@ -21,11 +21,6 @@ _KEPT = 24 * 60 * 60
 """Seconds for which its log can be read after its end."""
 
 
-def name_of(bot: str, revision: str) -> str:
-    """The Job's: at most 63 characters, as its pods carry it as a label."""
-    return f"{names.child(bot, Component.MIGRATION)}-{revision}"
-
-
 def job(bot: TradingBot, namespace: str, image: str, revision: str) -> Manifest:
     """The Job that brings database and time series to ``revision``. A Job's template is immutable: make it once. It
     is safe to repeat."""
@@ -34,7 +29,7 @@ def job(bot: TradingBot, namespace: str, image: str, revision: str) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": pods.metadata(name_of(name, revision), namespace, labels),
+        "metadata": pods.metadata(names.migration_job(name, revision), namespace, labels),
         "spec": {
             "backoffLimit": _ATTEMPTS,
             "ttlSecondsAfterFinished": _KEPT,

@@ -54,7 +54,7 @@ Rule = Manifest
 def of_bot(bot: TradingBot, namespace: str) -> list[Manifest]:
     """The policies of a bot's own pods and servers, and the door of the account's database for them."""
     name = bot.metadata.name
-    policies = [_policy(f"{name}-deny", namespace, shared_labels(name), {Label.BOT.value: name}, [], [])]
+    policies = [_policy(names.deny_policy(name), namespace, shared_labels(name), {Label.BOT.value: name}, [], [])]
     for component in _PROGRAMS:
         # Metrics are read by whoever the cluster's monitoring is; a Job has none.
         ingress = [_from(None, AGENT_PORT)] if component in AGENTS else []
@@ -69,7 +69,7 @@ def of_bot(bot: TradingBot, namespace: str) -> list[Manifest]:
         account = account_id(bot)
         policies.append(
             _policy(
-                f"{name}-database",
+                names.database_policy(name),
                 namespace,
                 shared_labels(name),
                 names.account_selector(account, Component.POSTGRES),
@@ -90,7 +90,7 @@ def of_account(bot: TradingBot, namespace: str) -> list[Manifest]:
     labels = {each: names.account_labels(account, each) for each in (Component.POSTGRES, Component.BACKUP)}
     everything = {Label.ACCOUNT.value: account}
     return [
-        _policy(f"{account}-deny", namespace, labels[Component.POSTGRES], everything, [], []),
+        _policy(names.deny_policy(account), namespace, labels[Component.POSTGRES], everything, [], []),
         # The backup comes in here; each bot lets its own pods in. It asks nobody for anything.
         _policy(
             names.account_child(account, Component.POSTGRES),

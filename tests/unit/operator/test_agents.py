@@ -122,7 +122,7 @@ def test_an_agent_starts_with_what_its_pod_has(component: Component, tmp_path: P
         if name.endswith("_FILE")
     }
     read = connections.read_connections(component.value, found)
-    assert {name for name in found} == {f"{variable.value}_FILE" for variable in read.values}
+    assert set(found) == {f"{variable.value}_FILE" for variable in read.values}
     assert set(files) == {f"{SECRETS_FOLDER}/{Path(path).name}" for path in found.values()}
 
 

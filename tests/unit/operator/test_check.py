@@ -6,6 +6,7 @@ from typing import Any
 
 from support.specs import LIVE, changed
 from tradingbot_api import load_object
+from tradingbot_operator import names
 from tradingbot_operator.builders import check
 from tradingbot_operator.builders.agents import SECRETS_FOLDER
 from tradingbot_operator.kinds import Manifest
@@ -32,7 +33,7 @@ def test_it_runs_when_the_spec_says_in_utc_and_never_twice_at_a_time() -> None:
 
 def test_its_name_leaves_room_for_those_of_its_jobs() -> None:
     # The API server takes 52 characters: eleven are added for a Job.
-    assert len(check.name_of("b" * 40)) <= 52
+    assert len(names.check_cron_job("b" * 40)) <= 52
     assert cron_job()["metadata"]["name"] == "live-check"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from support.specs import LIVE
 from tradingbot_agents.cli.main import _parser
 from tradingbot_api import load_object
+from tradingbot_operator import names
 from tradingbot_operator.builders import config, migration
 from tradingbot_operator.builders.agents import SECRETS_FOLDER
 from tradingbot_operator.names import Annotation
@@ -17,13 +18,13 @@ POD: dict[str, Any] = JOB["spec"]["template"]["spec"]
 
 
 def test_a_migration_is_one_job_of_a_revision() -> None:
-    assert JOB["metadata"]["name"] == migration.name_of("live", "0123456789ab") == "live-migration-0123456789ab"
+    assert JOB["metadata"]["name"] == names.migration_job("live", "0123456789ab") == "live-migration-0123456789ab"
     assert JOB["spec"]["template"]["metadata"]["annotations"] == {Annotation.REVISION.value: "0123456789ab"}
     assert {"name": "spec", "configMap": {"name": "live-spec-0123456789ab"}} in POD["volumes"]
 
 
 def test_it_has_the_longest_name_that_a_job_may_have() -> None:
-    assert len(migration.name_of("b" * 40, "0123456789ab")) == 63
+    assert len(names.migration_job("b" * 40, "0123456789ab")) == 63
 
 
 def test_it_waits_for_servers_that_start_at_the_same_time() -> None:
