@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from tradingbot_api import SpecInvalid, TradingBot, load_object, parse_timestamp
-from tradingbot_operator.kinds import Manifest, Owner
+from tradingbot_operator.kinds import Manifest, Owner, version_of
 from tradingbot_operator.names import FINALIZER, Annotation, Label
 from tradingbot_operator.status import Deletion
 
@@ -35,6 +35,10 @@ class Bot(msgspec.Struct, frozen=True):
     @property
     def generation(self) -> int:
         return int(self.body["metadata"]["generation"])
+
+    @property
+    def version(self) -> int:
+        return version_of(self.body)
 
     @property
     def status(self) -> Manifest:

@@ -17,7 +17,18 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing, Refused
-from tradingbot_operator.kinds import CONFIG_MAP, FOREIGN, POD, SECRET, Kind, Manifest, Owner, Ref, owner_of
+from tradingbot_operator.kinds import (
+    CONFIG_MAP,
+    FOREIGN,
+    POD,
+    SECRET,
+    Kind,
+    Manifest,
+    Owner,
+    Ref,
+    owner_of,
+    version_of,
+)
 from tradingbot_operator.names import MANAGER, Label
 
 SELECTOR = f"{Label.MANAGED_BY.value}={MANAGER}"
@@ -61,11 +72,6 @@ def kept(kind: Kind, found: Manifest) -> Manifest:
 def _of_a_pod(status: Manifest) -> Manifest:
     names = ("phase", "reason", "message", "conditions", "containerStatuses", "initContainerStatuses")
     return {name: status[name] for name in names if name in status}
-
-
-def version_of(found: Manifest) -> int:
-    """Versions of one kind can be compared: what the API promises since 1.35, and etcd has always done."""
-    return int(found["metadata"].get("resourceVersion", "0"))
 
 
 class Children:

@@ -193,6 +193,11 @@ def of_account(namespace: str, account: str, bot: TradingBot) -> list[Wanted]:
     return wanted
 
 
+def restarting(wanted: Iterable[Wanted]) -> list[Ref]:
+    """Of these, what a change restarts."""
+    return [ref_of(each.manifest) for each in wanted if each.manifest["kind"] in ("StatefulSet", "Cluster")]
+
+
 # --- what is there --------------------------------------------------------------------------------------------------
 
 

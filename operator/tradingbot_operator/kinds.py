@@ -97,6 +97,11 @@ def owner_of(manifest: Manifest) -> Owner | None:
     return None
 
 
+def version_of(found: Manifest) -> int:
+    """Versions of one kind can be compared: what the API promises since 1.35, and etcd has always done."""
+    return int(found["metadata"].get("resourceVersion", "0"))
+
+
 def kind_of(manifest: Manifest) -> Kind:
     return _KNOWN[manifest["apiVersion"], manifest["kind"]]
 

@@ -86,11 +86,13 @@ def plan(
     *,
     settled: bool,
     keep: Iterable[Ref] = (),
+    held: Iterable[Ref] = (),
 ) -> Plan:
     """``there`` is what carries our label and the owner's name. ``settled``: all of it had been made before, so
-    that what is missing was lost. ``keep``: not wanted, and not pruned either."""
+    that what is missing was lost. ``held``: left as it is when only we want it otherwise. ``keep``: not wanted, and
+    not pruned either."""
     writes: list[Write] = []
-    refs = set(keep)
+    refs, left = set(keep), set(held)
     for each in wanted:
         manifest = sealed(each.manifest, owners if each.owned else [])
         ref = ref_of(manifest)
@@ -108,6 +110,8 @@ def plan(
                 writes.append(Write(manifest=manifest, once=True, why=Why.CHANGED, owners=owners))
             continue
         if _hash(found) != _hash(manifest):
+            if ref in left:
+                continue
             writes.append(Write(manifest=manifest, once=False, why=Why.CHANGED))
             continue
         detail = difference(found, manifest)

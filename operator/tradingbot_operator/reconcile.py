@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -17,7 +18,7 @@ from tradingbot_operator import desired
 from tradingbot_operator.applying import Done, Foreign, carry_out
 from tradingbot_operator.bots import Bot, account_owner, in_words, owner
 from tradingbot_operator.children import Children
-from tradingbot_operator.cluster import ApiError, Cluster, Conflict, Missing
+from tradingbot_operator.cluster import ApiError, Away, Busy, Cluster, Conflict, Missing
 from tradingbot_operator.deletion import Verdict, judge
 from tradingbot_operator.desired import Pinned
 from tradingbot_operator.diagnosis import Crashed, Problem, crashed, problems, restarts
@@ -67,7 +68,14 @@ class Reconciler:
             await self._account(key)
             return None
         bot = self._registry.get(key)
-        return None if bot is None else await self._bot(bot)
+        if bot is None:
+            return None
+        try:
+            return await self._bot(bot)
+        except Exception as error:
+            if not isinstance(error, Away | Busy | Conflict):
+                await self._report_failure(bot, error)
+            raise
 
     # --- a bot -------------------------------------------------------------------------------------------
 
@@ -93,17 +101,31 @@ class Reconciler:
         asked = desired.pin(spec, bot.namespace, spec.spec.image or self._image)
         choice = await self._choice(bot, spec, asked)
         findings = replace(findings, revision=choice.revision, pending=choice.pending, pending_why=choice.waits_for)
-        try:
-            await self._apply(bot, asked, choice, state, now)
-            await self._refresh_state(bot, state)
-        except (ApiError, Foreign) as error:
-            await self._report(bot, self._seen(bot, replace(findings, failure=str(error)), now, spec), now)
-            raise
+        await self._apply(bot, asked, choice, state, now)
+        await self._refresh_state(bot, state)
         lacking = await self._lacking(bot, spec)
         findings = self._seen(bot, findings, now, spec, lacking, await self._last_words(bot))
         await self._report(bot, findings, now)
         ready = all(agent.ready for agent in findings.agents.values())
         return None if ready and findings.deletion is None else Again(SETTLING)
+
+    async def _report_failure(self, bot: Bot, error: Exception) -> None:
+        """On the bot, for whoever looks there; that it is tried again is in the log."""
+        failure = (
+            str(error) if self.is_expected(error) else f"a defect of the operator: {type(error).__name__}: {error}"
+        )
+        now = self._now()
+        spec = None
+        with suppress(SpecInvalid):
+            spec = bot.read()
+        findings = Findings(
+            generation=bot.generation,
+            failure=failure,
+            wanted_state="" if spec is None else spec.spec.state,
+            revision=bot.status.get("revision"),
+        )
+        with suppress(ApiError):
+            await self._report(bot, self._seen(bot, findings, now, spec), now)
 
     def _verdict(self, bot: Bot, now: datetime) -> Verdict | None:
         """``None``: it is not being deleted."""
@@ -334,7 +356,8 @@ class Reconciler:
         self._changed(bot, found)
         for each in news(before, after):
             warning = (each.type, each.status) in _BAD or each.status == "Unknown"
-            await tell(self._cluster, bot, f"{each.type}{_SAYS[each.status]}", each.message, now, warning=warning)
+            reason = {"True": each.type, "False": f"Not{each.type}"}.get(each.status, f"{each.type}Unknown")
+            await tell(self._cluster, bot, reason, each.message, now, warning=warning)
 
     def _changed(self, bot: Bot, found: Manifest) -> Bot:
         """We have just written it: kopf tells of it later."""
@@ -361,7 +384,9 @@ class Reconciler:
                 continue
             wanted = desired.of_account(key.namespace, key.name, spec)
             owners = [owner_reference(each.body, controller=False) for each in present]
-            changes: Plan = plan(wanted, there, owners, settled=_was_settled(bot))
+            # A restart of the database stops every bot of the account for some seconds.
+            held = desired.restarting(wanted) if any(_must_wait(each) for each in present) else []
+            changes: Plan = plan(wanted, there, owners, settled=_was_settled(bot), held=held)
             if not changes.empty:
                 done = await carry_out(self._cluster, self._children, key.namespace, changes)
                 await self._tell_repairs(bot, done, self._now())
@@ -370,7 +395,6 @@ class Reconciler:
             return
 
 
-_SAYS = {"True": "", "False": "Not", "Unknown": "Unknown"}
 _BAD = frozenset({("Ready", "False"), ("Degraded", "True"), ("ConfigDrift", "True"), ("Trading", "Unknown")})
 
 
@@ -393,6 +417,12 @@ def last_line(text: str) -> str:
             return ": ".join(words)[:300] if words else line[:300]
         return line[:300]
     return ""
+
+
+def _must_wait(bot: Bot) -> bool:
+    """Whether nothing of it is restarted without a person, for it holds positions."""
+    spec = bot.body.get("spec") or {}
+    return bool(bot.positions) and spec.get("updateStrategy", "Manual") == "Manual"
 
 
 def _was_settled(bot: Bot) -> bool:

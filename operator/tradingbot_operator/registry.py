@@ -23,8 +23,11 @@ class Registry:
     def put(self, bot: Bot) -> list[Owner]:
         """What it concerns: the bot, and its account when that has changed hands or settings."""
         before = self._bots.get(bot.owner)
+        if before is not None and before.uid == bot.uid and bot.version < before.version:
+            # What we have written ourselves is known already; the watch is behind.
+            return []
         self._bots[bot.owner] = bot
-        if before is not None and before.uid == bot.uid and before.body.get("spec") == bot.body.get("spec"):
+        if before is not None and before.uid == bot.uid and _concerns(before) == _concerns(bot):
             return [bot.owner]
         account = _account(bot)
         if account is not None:
@@ -50,6 +53,11 @@ class Registry:
         ]
         found.sort(key=lambda bot: (str(bot.body["metadata"].get("creationTimestamp", "")), bot.name))
         return [bot.name for bot in found]
+
+
+def _concerns(bot: Bot) -> tuple[object, object]:
+    """What an account has to do with: settings, and whether its database may be restarted."""
+    return bot.body.get("spec"), bool(bot.positions)
 
 
 def _account(bot: Bot) -> str | None:

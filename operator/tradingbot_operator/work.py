@@ -26,7 +26,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Again(msgspec.Struct, frozen=True):
-    """Look once more after that long, though nothing failed."""
+    """Look once more after that long, though nothing failed; twice as long the next time, and so on up to the
+    resync."""
 
     after: timedelta
 
@@ -51,6 +52,8 @@ class Workers(Generic[Key]):
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._woken: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        self._looks: dict[Key, int] = {}
+        """How often in a row it was asked for another look."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -76,6 +79,7 @@ class Workers(Generic[Key]):
         """It is no more: not looked at again by itself."""
         self._cancel_timer(key)
         self._failures.pop(key, None)
+        self._looks.pop(key, None)
 
     async def stop(self, limit: timedelta) -> None:
         """What runs may end by itself within ``limit``."""
@@ -118,7 +122,12 @@ class Workers(Generic[Key]):
             pause: float = min(growing, self._pace.longest_retry.total_seconds())
             return pause * (0.5 + self._jitter() / 2)
         self._failures.pop(key, None)
-        after = self._pace.resync if again is None else min(again.after, self._pace.resync)
+        if again is None:
+            self._looks.pop(key, None)
+            after = self._pace.resync
+        else:
+            looks = self._looks[key] = self._looks.get(key, 0) + 1
+            after = min(again.after * 2 ** min(looks - 1, 20), self._pace.resync)
         return after.total_seconds() * (0.75 + self._jitter() / 2)
 
     def _ring(self, key: Key) -> None:

@@ -87,3 +87,13 @@ def test_only_what_belongs_to_this_owner_alone_is_pruned() -> None:
     found = plan([], {**ours, **unowned, **others, **shared}, OWNERS, settled=True)
     assert found.deletes == [Delete(ref=Ref("ConfigMap", "ours"), uid="uid-ours")]
     assert plan([], ours, OWNERS, settled=True, keep=[Ref("ConfigMap", "ours")]).empty
+
+
+def test_what_is_held_is_not_changed_by_us_but_repaired() -> None:
+    before = made(Wanted(manifest=a_map("a", x="1")))
+    [ref] = before
+    assert plan([Wanted(manifest=a_map("a", x="2"))], before, OWNERS, settled=True, held=[ref]).empty
+    assert plan([Wanted(manifest=a_map("a", x="2"))], {}, OWNERS, settled=True, held=[ref]).writes
+    before[ref]["data"] = {"x": "3"}
+    [write] = plan([Wanted(manifest=a_map("a", x="1"))], before, OWNERS, settled=True, held=[ref]).writes
+    assert write.why is Why.DRIFTED

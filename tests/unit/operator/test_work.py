@@ -131,6 +131,23 @@ def test_it_is_looked_at_again_by_itself(again: Again | None, second: float) -> 
     run_fast(scenario())
 
 
+def test_further_looks_come_less_and_less_often() -> None:
+    async def work(key: str) -> Again | None:
+        return Again(timedelta(seconds=8))
+
+    async def scenario() -> None:
+        rig = Rig(work)
+        rig.workers.wake("a")
+        await asyncio.sleep(2000)
+        gaps = [later - earlier for earlier, later in zip(rig.times("a"), rig.times("a")[1:], strict=False)]
+        # A second of work, and 10, 20, 40 ... with the jitter of this rig, up to the resync.
+        assert gaps[:7] == [11, 21, 41, 81, 161, 321, 376]
+        rig.workers.drop("a")
+        await rig.workers.stop(timedelta(seconds=2))
+
+    run_fast(scenario())
+
+
 def test_one_that_is_gone_is_not_looked_at_again() -> None:
     async def scenario() -> None:
         rig = Rig()
