@@ -17,7 +17,7 @@ import kopf
 import structlog
 from kubernetes.aio.client import Configuration
 
-from tradingbot_operator.bots import Bot, owner
+from tradingbot_operator.bots import Bot
 from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import ApiError, Cluster
 from tradingbot_operator.health import Pages
@@ -175,8 +175,8 @@ class Operator:
     def _child_changed(self, key: Owner) -> None:
         if key.label == Label.ACCOUNT:
             # Its bots wait for their database.
-            for name in self._registry.bots_of(key.namespace, key.name):
-                self._wake(owner(key.namespace, name))
+            for each in self._registry.bots_of(key):
+                self._wake(each)
         self._wake(key)
 
     def _wake(self, key: Owner) -> None:

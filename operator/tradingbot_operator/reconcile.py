@@ -16,7 +16,7 @@ import msgspec
 from tradingbot_api import SpecInvalid, TradingBot
 from tradingbot_operator import desired
 from tradingbot_operator.applying import Done, Foreign, carry_out
-from tradingbot_operator.bots import Bot, account_owner, in_words, owner
+from tradingbot_operator.bots import Bot, account_owner, in_words
 from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import ApiError, Away, Busy, Cluster, Conflict, Missing
 from tradingbot_operator.deletion import Verdict, judge
@@ -370,9 +370,7 @@ class Reconciler:
 
     async def _account(self, key: Owner) -> None:
         """Its database, made by the settings of its eldest bot, and owned by all of them."""
-        bots = [
-            self._registry.get(owner(key.namespace, name)) for name in self._registry.bots_of(key.namespace, key.name)
-        ]
+        bots = [self._registry.get(each) for each in self._registry.bots_of(key)]
         present = [bot for bot in bots if bot is not None]
         there = self._children.of(key)
         if not present or any(bot.hands_off for bot in present):

@@ -1,24 +1,40 @@
-"""The TradingBots that are there, and which accounts they name."""
+"""The TradingBots that are there, packed, and which accounts they name."""
 
 from __future__ import annotations
 
-from tradingbot_api import SpecInvalid, TradingBot
+import hashlib
+
+import msgspec
+
+from tradingbot_api import SpecInvalid
 from tradingbot_operator.bots import Bot, account_owner
 from tradingbot_operator.kinds import Owner
 from tradingbot_operator.names import account_id
 
 
+class _Known(msgspec.Struct, frozen=True):
+    uid: str
+    version: int
+    made: str
+    packed: bytes
+    """As objects of Python a spec with its defaults takes thirty times as much."""
+    concerns: bytes
+    """What of it an account has to do with: its settings, and whether its database may be restarted."""
+
+
 class Registry:
     def __init__(self) -> None:
-        self._bots: dict[Owner, Bot] = {}
-        self._accounts: dict[Owner, str] = {}
-        """By bot; one whose spec can not be read keeps the account that it had."""
+        self._bots: dict[Owner, _Known] = {}
+        self._accounts: dict[Owner, Owner] = {}
+        """Of each bot; one whose spec can not be read keeps the account that it had."""
+        self._members: dict[Owner, set[Owner]] = {}
 
     def __len__(self) -> int:
         return len(self._bots)
 
     def get(self, key: Owner) -> Bot | None:
-        return self._bots.get(key)
+        known = self._bots.get(key)
+        return None if known is None else Bot(msgspec.json.decode(known.packed))
 
     def put(self, bot: Bot) -> list[Owner]:
         """What it concerns: the bot, and its account when that has changed hands or settings."""
@@ -26,14 +42,18 @@ class Registry:
         if before is not None and before.uid == bot.uid and bot.version < before.version:
             # What we have written ourselves is known already; the watch is behind.
             return []
-        self._bots[bot.owner] = bot
-        if before is not None and before.uid == bot.uid and _concerns(before) == _concerns(bot):
+        known = self._bots[bot.owner] = _known(bot)
+        if before is not None and before.uid == known.uid and before.concerns == known.concerns:
             return [bot.owner]
-        account = _account(bot)
-        if account is not None:
-            self._accounts[bot.owner] = account
-        account = self._accounts.get(bot.owner)
-        return [bot.owner] if account is None else [bot.owner, account_owner(bot.namespace, account)]
+        left = self._accounts.get(bot.owner)
+        try:
+            account = account_owner(bot.namespace, account_id(bot.read()))
+        except SpecInvalid:
+            return [bot.owner] if left is None else [bot.owner, left]
+        self._leave(bot.owner)
+        self._accounts[bot.owner] = account
+        self._members.setdefault(account, set()).add(bot.owner)
+        return [bot.owner, account] if left in (None, account) else [bot.owner, account, left]
 
     def remove(self, bot: Bot) -> list[Owner]:
         """Its account is concerned."""
@@ -41,28 +61,30 @@ class Registry:
         if known is None or known.uid != bot.uid:
             return []
         del self._bots[bot.owner]
-        account = self._accounts.pop(bot.owner, None)
-        return [] if account is None else [account_owner(bot.namespace, account)]
+        account = self._leave(bot.owner)
+        return [] if account is None else [account]
 
-    def bots_of(self, namespace: str, account: str) -> list[str]:
-        """The names of the bots of an account, the eldest first: its settings count."""
-        found = [
-            self._bots[key]
-            for key, name in self._accounts.items()
-            if key.namespace == namespace and name == account and key in self._bots
-        ]
-        found.sort(key=lambda bot: (str(bot.body["metadata"].get("creationTimestamp", "")), bot.name))
-        return [bot.name for bot in found]
+    def bots_of(self, account: Owner) -> list[Owner]:
+        """The bots of an account, the eldest first: its settings count."""
+        return sorted(self._members.get(account, ()), key=lambda each: (self._bots[each].made, each.name))
 
-
-def _concerns(bot: Bot) -> tuple[object, object]:
-    """What an account has to do with: settings, and whether its database may be restarted."""
-    return bot.body.get("spec"), bool(bot.positions)
+    def _leave(self, bot: Owner) -> Owner | None:
+        account = self._accounts.pop(bot, None)
+        if account is not None:
+            members = self._members[account]
+            members.discard(bot)
+            if not members:
+                del self._members[account]
+        return account
 
 
-def _account(bot: Bot) -> str | None:
-    try:
-        spec: TradingBot = bot.read()
-    except SpecInvalid:
-        return None
-    return account_id(spec)
+def _known(bot: Bot) -> _Known:
+    meta = {key: value for key, value in bot.body["metadata"].items() if key != "managedFields"}
+    concerns = msgspec.json.encode([bot.body.get("spec"), bool(bot.positions)], order="sorted")
+    return _Known(
+        uid=bot.uid,
+        version=bot.version,
+        made=str(meta.get("creationTimestamp", "")),
+        packed=msgspec.json.encode({**bot.body, "metadata": meta}),
+        concerns=hashlib.sha256(concerns).digest(),
+    )
