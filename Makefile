@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test check format benchmarks reference golden servers simulate clean clean-data
+.PHONY: help run test check format benchmarks reference crd golden servers simulate clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ benchmarks: $(STAMP) ## The programs behind docs/performance.md
 
 reference: $(STAMP)  ## Generate docs/reference from the types
 	@$(BIN)/python scripts/generate_reference.py
+
+crd: $(STAMP)    ## Generate crds/tradingbots.yaml from the types
+	@$(BIN)/python scripts/generate_crd.py
 
 golden: $(STAMP)     ## Write the golden reports anew: only with a reason, which goes into the commit
 	@TRADINGBOT_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/integration/test_golden.py -k golden_replay

@@ -95,7 +95,7 @@ def _explain_positive(text: str) -> tuple[str, str]:
 DURATION = Scalar(
     name="duration",
     pattern=_POSITIVE,
-    longest=11,
+    longest=64,
     example="30s",
     convert=_convert,
     format=format_duration,
@@ -104,7 +104,7 @@ DURATION = Scalar(
 DURATION_OR_ZERO = Scalar(
     name="duration, 0s allowed",
     pattern=_OR_ZERO,
-    longest=11,
+    longest=64,
     example="250ms",
     convert=_convert,
     format=format_duration,

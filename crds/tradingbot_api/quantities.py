@@ -88,7 +88,7 @@ def _explain_bytes(text: str) -> tuple[str, str]:
 CPU = Scalar(
     name="quantity of CPU",
     pattern=_CPU,
-    longest=10,
+    longest=64,
     example="100m",
     convert=_convert_cpu,
     format=format_cpu,
@@ -97,7 +97,7 @@ CPU = Scalar(
 BYTES = Scalar(
     name="quantity of bytes",
     pattern=_BYTES,
-    longest=21,
+    longest=64,
     example="64Mi",
     convert=_convert_bytes,
     format=format_bytes,

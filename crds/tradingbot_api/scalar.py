@@ -26,7 +26,8 @@ class Scalar(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of text.
 
     `pattern` is anchored and in the common part of Python's and RE2's syntax, for the CRD carries it as it is.
-    `longest` is in characters: without it the API server takes a rule on the text to be too costly.
+    `longest` is in characters: without it the API server takes a rule on the text to be too costly. Of a
+    text that is longer the API server says nothing else, so it is larger than what the pattern of a number allows.
     `convert` is given only text that matches it and may still refuse (`ScalarInvalid`) what a pattern cannot say.
     `explain` is given the text that does not match and answers (problem, remedy).
     """

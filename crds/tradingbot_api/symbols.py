@@ -37,8 +37,8 @@ def _explain_currency(text: str) -> tuple[str, str]:
     return "is not a currency", "write its code in capitals, such as USDT"
 
 
-SYMBOL = text_scalar("symbol", _SYMBOL, 41, "BTC/USDT", _explain_symbol)
-CURRENCY = text_scalar("currency", _CURRENCY, 20, "USDT", _explain_currency)
+SYMBOL = text_scalar("symbol", _SYMBOL, 64, "BTC/USDT", _explain_symbol)
+CURRENCY = text_scalar("currency", _CURRENCY, 64, "USDT", _explain_currency)
 
 Symbol = Annotated[str, SYMBOL]
 Currency = Annotated[str, CURRENCY]

@@ -42,7 +42,7 @@ def _explain(text: str) -> tuple[str, str]:
 TIMESTAMP = Scalar(
     name="moment",
     pattern=_PATTERN,
-    longest=32,
+    longest=64,
     example="2024-01-01T00:00:00Z",
     convert=_convert,
     format=format_timestamp,
