@@ -26,7 +26,7 @@ from tradingbot_operator.metrics import Metrics
 from tradingbot_operator.names import GROUP, PLURAL, VERSION, Label
 from tradingbot_operator.reconcile import Reconciler
 from tradingbot_operator.registry import Registry
-from tradingbot_operator.settings import PACE, STOP_LIMIT, STUCK_AFTER, Settings, kopf_settings
+from tradingbot_operator.settings import PACE, RELIST, STOP_LIMIT, STUCK_AFTER, Settings, kopf_settings
 from tradingbot_operator.work import Again, Workers
 
 log = structlog.get_logger()
@@ -67,6 +67,8 @@ class Operator:
         """Woken before everything was seen once: acting on half of it would make again what is there."""
         self._beat = time.monotonic()
         self._listed = asyncio.Event()
+        self._there: set[tuple[Owner, str]] = set()
+        """The bots of the last list, with their uids."""
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -85,13 +87,11 @@ class Operator:
             asyncio.create_task(self._children.follow(), name="children"),
             asyncio.create_task(self._begin(), name="begin"),
             asyncio.create_task(self._tick(), name="beat"),
+            asyncio.create_task(self._look_for_lost_ones(), name="lost ones"),
         ]
         main = asyncio.create_task(self._watch_bots(stop), name="kopf")
         try:
             done, _ = await asyncio.wait({main, *helpers}, return_when=asyncio.FIRST_COMPLETED)
-            while done == {helpers[1]}:
-                await helpers[1]
-                done, _ = await asyncio.wait({main, helpers[0], helpers[2]}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
         finally:
@@ -120,14 +120,31 @@ class Operator:
         self._listed.set()
         await self._kopf(stop)
 
+    async def _look_for_lost_ones(self) -> None:
+        """A bot that went while nobody watched (the server was away, its history too short) is told by no watch."""
+        while True:
+            await asyncio.sleep(RELIST.total_seconds())
+            before = self._registry.all()
+            try:
+                await self._list_bots()
+            except ApiError as error:
+                log.warning("bots_unknown", attempt=1, why=str(error), remedy="none: it is tried again")
+                continue
+            for bot in before:
+                if (bot.owner, bot.uid) not in self._there:
+                    self._bot_gone(bot)
+
     async def _list_bots(self) -> None:
+        there = set()
         places = self._settings.namespaces if self._settings.namespaces is not None else (None,)
         for place in places:
             items, _ = await self._cluster.list(TRADING_BOT, place)
             for item in items:
-                named = {"apiVersion": TRADING_BOT.api_version, "kind": TRADING_BOT.name, **item}
-                for key in self._registry.put(Bot(named)):
+                bot = Bot({"apiVersion": TRADING_BOT.api_version, "kind": TRADING_BOT.name, **item})
+                there.add((bot.owner, bot.uid))
+                for key in self._registry.put(bot):
                     self._wake(key)
+        self._there = there
 
     async def _kopf(self, stop: asyncio.Event | None) -> None:
         handlers = kopf.OperatorRegistry()
@@ -149,6 +166,8 @@ class Operator:
         early, self._early = self._early or set(), None
         for key in sorted(early):
             self._workers.wake(key)
+        # For as long as the operator runs, like its neighbours: one that ends is a failure.
+        await asyncio.Event().wait()
 
     async def _tick(self) -> None:
         while True:

@@ -36,6 +36,9 @@ class Registry:
         known = self._bots.get(key)
         return None if known is None else Bot(msgspec.json.decode(known.packed))
 
+    def all(self) -> list[Bot]:
+        return [bot for key in self._bots if (bot := self.get(key)) is not None]
+
     def put(self, bot: Bot) -> list[Owner]:
         """What it concerns: the bot, and its account when that has changed hands or settings."""
         before = self._bots.get(bot.owner)

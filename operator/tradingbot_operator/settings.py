@@ -40,6 +40,9 @@ Below Kubernetes' 30 s, of which kopf takes some as well."""
 STUCK_AFTER = timedelta(seconds=30)
 """Of a loop that does not turn: the longest thing that it does at once is to build one bot's manifests, some ms."""
 
+RELIST = timedelta(minutes=10)
+"""Between two lists of all TradingBots: one request, and what it finds has hardly ever been missed."""
+
 SETTLING = timedelta(seconds=10)
 """Until the next look at a bot that is not ready: it may wait for something that no watch tells, as for a person's
 Secret, or for the time when a new pod has had its time."""
