@@ -183,7 +183,10 @@ def of_account(namespace: str, account: str, bot: TradingBot) -> list[Wanted]:
     secret = postgres.secret(account, bot, namespace, _generate)
     wanted = [Wanted(manifest=secret, once=True, owned=not postgres.stays(bot))] if secret is not None else []
     wanted += _simple(network.of_account(bot, namespace))
-    wanted += _simple(postgres.managed(account, bot, namespace))
+    for manifest in postgres.managed(account, bot, namespace):
+        # CloudNativePG removes the volume with its Cluster.
+        stays = manifest["kind"] == "Cluster" and postgres.stays(bot)
+        wanted.append(Wanted(manifest=manifest, owned=not stays))
     claim = backup.claim(account, bot, namespace)
     if claim is not None:
         wanted.append(Wanted(manifest=claim, once=True, owned=not postgres.stays(bot)))

@@ -106,8 +106,9 @@ def plan(
             # What is going must be gone before it can be made anew: its end wakes us.
             continue
         if each.once:
-            if each.owned and _owners(found) != {owner["uid"] for owner in owners}:
-                writes.append(Write(manifest=manifest, once=True, why=Why.CHANGED, owners=owners))
+            theirs = owners if each.owned else []
+            if _owners(found) != {owner["uid"] for owner in theirs}:
+                writes.append(Write(manifest=manifest, once=True, why=Why.CHANGED, owners=theirs))
             continue
         if _hash(found) != _hash(manifest):
             if ref in left:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tradingbot_api import ResourceAmounts, Resources, format_bytes
+from tradingbot_api import ResourceAmounts, Resources, format_bytes, parse_bytes
 from tradingbot_operator.builders import pods
 from tradingbot_operator.kinds import Manifest
 
@@ -49,6 +49,11 @@ def amounts(cpu: str, requested: int, limit: int) -> Resources:
         requests=ResourceAmounts(cpu=Decimal(cpu), memory=requested * MEBIBYTE),
         limits=ResourceAmounts(memory=limit * MEBIBYTE),
     )
+
+
+def memory_limit(resources: Manifest) -> int:
+    """Bytes: what a server's own settings are fractions of, so that a person who changes the limit changes them."""
+    return parse_bytes(resources["limits"]["memory"])
 
 
 def secret(name: str, namespace: str, labels: Mapping[str, str], values: Mapping[str, str]) -> Manifest:

@@ -1,7 +1,8 @@
 """The nightly copy of an account's ledger, on a volume of its own.
 
-Of a database that is managed as a StatefulSet. CloudNativePG has its own backups, to an object store that only its
-owner knows; a database that is there already has its owner's.
+Of a database that is managed as a StatefulSet. CloudNativePG has its own backups (``ScheduledBackup``), to an object
+store or by snapshots of volumes, of which only the cluster's owner knows; a database that is there already has its
+owner's.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ RESOURCES = backends.amounts("0.025", 48, 192)
 _SCRIPT = """\
 set -eu
 umask 077
-export PGPASSWORD="$(cat "$PASSWORD_FILE")"
+PGPASSWORD="$(cat "$PASSWORD_FILE")"
+export PGPASSWORD
+# What is half a copy could fill the volume for ever; one that was killed has left its own.
+remove_halves() { rm -f "$FOLDER"/*.part; }
+trap remove_halves EXIT
+remove_halves
 name="ledger-$(date -u +%Y%m%dT%H%M%SZ).dump"
 pg_dump --format=custom --file="$FOLDER/$name.part"
-pg_restore --list "$FOLDER/$name.part" > /dev/null
+# All of it is read: a list of its content is at its beginning.
+pg_restore --file=/dev/null "$FOLDER/$name.part"
 mv "$FOLDER/$name.part" "$FOLDER/$name"
-echo "backup $name: $(stat -c %s "$FOLDER/$name") bytes"
+echo "backup $name: $(wc -c < "$FOLDER/$name") bytes"
 ls -1 "$FOLDER" | grep '^ledger-.*[.]dump$' | sort -r | tail -n "+$((KEEP + 1))" | while read -r old; do
   rm -f "$FOLDER/$old"
   echo "removed $old"
 done
-rm -f "$FOLDER"/*.part
 """
 """A copy counts once it is whole and can be read; only then is an old one removed."""
 

@@ -1,4 +1,8 @@
-"""InfluxDB v2 of a bot's own."""
+"""InfluxDB v2 of a bot's own.
+
+Its image sets it up at the first start (organization, user, token) by variables that it never reads again once its
+volume exists. So the Secret is made once, and the pod may keep the variables for ever.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ SETUP_BUCKET = "setup"
 
 # 95 to 145 MB were measured with a bot's candles; a query over years takes more for a moment.
 RESOURCES = backends.amounts("0.05", 160, 512)
+
+_COLLECTED_ABOVE = 0.8
+"""Of the memory limit: from there on Go collects its garbage more eagerly, before the kernel ends the process."""
 
 _DATA_FOLDER = "/var/lib/influxdb2"
 _CONFIG_FOLDER = "/etc/influxdb2"
@@ -57,6 +64,8 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
     name, labels = _name(bot), names.bot_labels(bot.metadata.name, Component.INFLUXDB)
     selector = names.bot_selector(bot.metadata.name, Component.INFLUXDB)
     healthy = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
+    resources = pods.resources(RESOURCES, settings.resources)
+    collected_above = int(backends.memory_limit(resources) * _COLLECTED_ABOVE)
     container = {
         "name": "influxdb",
         "image": settings.image or images.INFLUXDB,
@@ -76,13 +85,14 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             {"name": "INFLUXD_QUERY_CONCURRENCY", "value": "4"},
             {"name": "INFLUXD_QUERY_QUEUE_SIZE", "value": "64"},
             {"name": "INFLUXD_LOG_LEVEL", "value": "warn"},
+            {"name": "GOMEMLIMIT", "value": f"{collected_above}B"},
         ],
         "ports": [{"name": "http", "containerPort": INFLUXDB_PORT, "protocol": "TCP"}],
-        # The first start sets it up, twice over: with a server of its own, and then for good.
+        # The first start sets it up with a server of its own, on another port, and then starts the lasting one.
         "startupProbe": {**healthy, "periodSeconds": 3, "failureThreshold": 100},
         "livenessProbe": {**healthy, "periodSeconds": 30, "failureThreshold": 4},
         "readinessProbe": {**healthy, "periodSeconds": 5, "failureThreshold": 2},
-        "resources": pods.resources(RESOURCES, settings.resources),
+        "resources": resources,
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA_FOLDER},
             # Its setup writes the client's configuration there.
@@ -116,7 +126,8 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             container=container,
             volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
             volumes=volumes,
-            grace=60,
+            # 2.7 has no handler for SIGTERM and ends at once; each write is on disk before it is answered.
+            grace=30,
         ),
     ]
 

@@ -1,7 +1,7 @@
-"""What all pods have in common: a security context that passes Pod Security ``restricted``, resources, volumes.
+"""What all pods have in common, in one place: what passes Pod Security ``restricted`` is not left to each builder.
 
-``metadata``, ``security_context``, ``resources`` and
-``empty_dir``.
+``metadata`` of any object, ``security_context`` (of a pod and of its containers), ``resources`` (the measured ones,
+with what a person has changed) and ``empty_dir``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""PostgreSQL of an account: one server for all bots that name it, or a Cluster of CloudNativePG."""
+"""PostgreSQL of an account: one server for all bots that name it, or a Cluster of CloudNativePG.
+
+CloudNativePG removes a Cluster's volume together with the Cluster. So where ``stays`` says that the volume is to
+outlive the last bot, it is the Cluster that has to.
+"""
 
 from __future__ import annotations
 
-from tradingbot_api import TradingBot, format_bytes
+from urllib.parse import quote
+
+from tradingbot_api import TradingBot, format_bytes, parse_bytes
 from tradingbot_operator import images, names
 from tradingbot_operator.builders import backends, pods
 from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
@@ -19,22 +25,9 @@ RESOURCES = backends.amounts("0.05", 128, 512)
 _DATA_FOLDER = "/var/lib/postgresql/data"
 _SECRETS_FOLDER = "/etc/postgresql-secrets"
 
-_SETTINGS = {
-    # A quarter of the limit, as its manual says; connections of five agents of several bots, and a few of people.
-    "shared_buffers": "128MB",
-    "max_connections": "100",
-    "work_mem": "4MB",
-    "maintenance_work_mem": "32MB",
-    "effective_cache_size": "256MB",
-    "max_wal_size": "512MB",
-    "min_wal_size": "80MB",
-    # A dead client is noticed, and its locks are freed, within half a minute.
-    "tcp_keepalives_idle": "15",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "log_min_messages": "warning",
-}
-"""What makes a commit durable (fsync, full_page_writes, synchronous_commit) is as PostgreSQL has it: on."""
+_ALIVE = 'pg_isready -q -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"; test $? -ne 2'
+"""A server that recovers after a crash refuses (1) and is alive; ended for that, it would never be done. One that
+does not answer at all (2) is not."""
 
 
 def access(bot: TradingBot) -> Access:
@@ -51,13 +44,14 @@ def secret(account: str, bot: TradingBot, namespace: str, generate: Generate) ->
     if bot.spec.database.managed is None or _by_operator(bot):
         return None
     name, password = _name(account), generate(24)
+    host = f"{name}.{namespace}.svc:{POSTGRES_PORT}"
     return backends.secret(
         name,
         namespace,
         names.account_labels(account, Component.POSTGRES),
         {
             PASSWORD_KEY: password,
-            URL_KEY: f"postgresql://{USER}:{password}@{name}.{namespace}.svc:{POSTGRES_PORT}/{DATABASE}",
+            URL_KEY: f"postgresql://{USER}:{quote(password, safe='')}@{host}/{DATABASE}",
         },
     )
 
@@ -73,27 +67,38 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
     selector = names.account_selector(account, Component.POSTGRES)
     # Over TCP and with the database's name: while the first start sets it up it answers on its socket only.
     ready = {
-        "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", DATABASE]},
+        "exec": {"command": ["pg_isready", "-q", "-h", "127.0.0.1", "-U", USER, "-d", DATABASE]},
         "timeoutSeconds": 5,
     }
+    resources = pods.resources(RESOURCES, settings.resources)
     container = {
         "name": "postgres",
         "image": settings.image or images.POSTGRES,
-        "args": [part for setting, value in _SETTINGS.items() for part in ("-c", f"{setting}={value}")],
+        "args": [part for setting, value in _settings(resources).items() for part in ("-c", f"{setting}={value}")],
         "env": [
             # A folder of its own: the volume's root may hold lost+found, and must belong to the user alone.
             {"name": "PGDATA", "value": f"{_DATA_FOLDER}/pgdata"},
             {"name": "POSTGRES_USER", "value": USER},
             {"name": "POSTGRES_DB", "value": DATABASE},
             {"name": "POSTGRES_PASSWORD_FILE", "value": f"{_SECRETS_FOLDER}/{PASSWORD_KEY}"},
-            {"name": "POSTGRES_INITDB_ARGS", "value": "--data-checksums --auth-host=scram-sha-256"},
+            # In the order of bytes: an order that comes from the system changes with the system, and then indexes of
+            # texts are wrong. Nothing in the ledger is sorted for people.
+            {
+                "name": "POSTGRES_INITDB_ARGS",
+                "value": "--data-checksums --encoding=UTF8 --locale=C --auth-host=scram-sha-256",
+            },
         ],
         "ports": [{"name": "postgresql", "containerPort": POSTGRES_PORT, "protocol": "TCP"}],
         # After a crash it may replay a long log first.
         "startupProbe": {**ready, "periodSeconds": 3, "failureThreshold": 200},
-        "livenessProbe": {**ready, "periodSeconds": 30, "failureThreshold": 4},
+        "livenessProbe": {
+            "exec": {"command": ["sh", "-c", _ALIVE]},
+            "timeoutSeconds": 10,
+            "periodSeconds": 30,
+            "failureThreshold": 4,
+        },
         "readinessProbe": {**ready, "periodSeconds": 5, "failureThreshold": 2},
-        "resources": pods.resources(RESOURCES, settings.resources),
+        "resources": resources,
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA_FOLDER},
             {"name": "socket", "mountPath": "/var/run/postgresql"},
@@ -129,7 +134,7 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
             container=container,
             volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
             volumes=volumes,
-            # It ends its clients' sessions and writes a checkpoint.
+            # The image asks to be stopped by SIGINT: it ends its clients' sessions and writes a checkpoint.
             grace=120,
         ),
     ]
@@ -139,12 +144,13 @@ def _cluster(account: str, bot: TradingBot, namespace: str) -> Manifest:
     """One instance, for CloudNativePG: it makes the Secret ``<name>-app`` with the address."""
     settings = bot.spec.database.managed
     assert settings is not None, "only what is managed is made"
+    resources = pods.resources(RESOURCES, settings.resources)
     spec: Manifest = {
         "instances": 1,
         "bootstrap": {"initdb": {"database": DATABASE, "owner": USER, "dataChecksums": True}},
         "storage": {"size": format_bytes(settings.storage.size)},
-        "resources": pods.resources(RESOURCES, settings.resources),
-        "postgresql": {"parameters": dict(_SETTINGS)},
+        "resources": resources,
+        "postgresql": {"parameters": _settings(resources)},
     }
     if settings.image is not None:
         spec["imageName"] = settings.image
@@ -155,6 +161,26 @@ def _cluster(account: str, bot: TradingBot, namespace: str) -> Manifest:
         "kind": "Cluster",
         "metadata": pods.metadata(_name(account), namespace, names.account_labels(account, Component.POSTGRES)),
         "spec": spec,
+    }
+
+
+def _settings(resources: Manifest) -> dict[str, str]:
+    """Without what makes a commit durable (fsync, full_page_writes, synchronous_commit): PostgreSQL has it on. Only
+    what every version of the last years knows, for the image may be a person's own."""
+    limit = backends.memory_limit(resources) // backends.MEBIBYTE
+    promised = parse_bytes(resources["requests"]["memory"]) // backends.MEBIBYTE
+    return {
+        # A quarter and a half, as its manual says. What is not promised may not be there: CloudNativePG refuses
+        # buffers above it.
+        "shared_buffers": f"{max(min(limit // 4, promised), 1)}MB",
+        "effective_cache_size": f"{max(limit // 2, 1)}MB",
+        "maintenance_work_mem": "32MB",
+        # On a small volume, and replayed within seconds after a crash.
+        "max_wal_size": "512MB",
+        # A dead client is noticed, and its locks are freed, within half a minute.
+        "tcp_keepalives_idle": "15",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
     }
 
 

@@ -1,6 +1,13 @@
-"""RabbitMQ of a bot's own: one small broker, or a resource of the RabbitMQ Cluster Operator."""
+"""RabbitMQ of a bot's own: one small broker, or a resource of the RabbitMQ Cluster Operator.
+
+What is in its queues is never the only copy: the ledger is the truth, and a message only wakes. So a broker that the
+Cluster Operator makes may lose its volume with its resource, as that operator has it: ``storage.whenDeleted`` is not
+for it. A volume that stayed would even be of no use, for the password in it goes with the resource.
+"""
 
 from __future__ import annotations
+
+from urllib.parse import quote
 
 from tradingbot_api import TradingBot, format_bytes
 from tradingbot_operator import images, names
@@ -12,27 +19,45 @@ from tradingbot_operator.names import AMQP_PORT, URL_KEY, Component
 USER = "tradingbot"
 USER_FILE = "user.conf"
 
-# The Erlang machine takes some 110 MB with nothing to do, and the queues of a bot are short. 40 % of the limit is
-# where it stops taking messages; it must not be killed before.
+# The Erlang machine takes some 110 to 150 MB with nothing to do, and the queues of a bot are short.
 RESOURCES = backends.amounts("0.05", 192, 384)
 
+_WATERMARK = 0.5
+"""Of the memory limit: above it the broker takes no messages until some are gone. Erlang may need twice its memory
+for a moment, and must not be killed then."""
+
 _SETTINGS = """\
-# Everything is near: what is not reached within a few seconds is gone.
-cluster_formation.peer_discovery_backend = classic_config
-# Messages are refused above this, long before the container's limit is met.
-vm_memory_high_watermark.absolute = 200MiB
+vm_memory_high_watermark.absolute = {watermark}
+# Of a volume of 1 GiB; what it comes with would be a broker that blocks from the start.
 disk_free_limit.absolute = 100MiB
-# One node on a small volume: segments of queues are kept small, or each would take 64 MiB.
+# The write-ahead log of all quorum queues: what it comes with is half of such a volume.
 raft.wal_max_size_bytes = 16777216
 log.console = true
 log.console.level = warning
-log.file = false
-# The user of the address has all rights, and no other user exists.
-loopback_users = none
 """
 
-_CONFIG_FOLDER = "/etc/rabbitmq/conf.d"
-_DATA_FOLDER = "/var/lib/rabbitmq"
+_OWN_SETTINGS = """\
+log.file = false
+# The user of the address has all rights, from anywhere, and no other user exists.
+loopback_users = none
+"""
+"""Beyond those, for a broker of ours."""
+
+SETTINGS_FILE = "tradingbot.conf"
+PLUGINS_FILE = "enabled_plugins"
+
+_CONFIG_FOLDER = "/etc/rabbitmq"
+"""In place of the image's own. Every file of ``conf.d`` is taken for settings, so the plugins are not there."""
+
+_HOME = "/var/lib/rabbitmq"
+_DATA_FOLDER = f"{_HOME}/mnesia"
+
+_ERLANG = (
+    # A bot uses one core at the most; each scheduler of the machine costs memory, and one that waits must not spin.
+    "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+    # It is alone: nobody outside of its pod has to reach the machine itself, which would do whatever it is told.
+    " -kernel inet_dist_use_interface {127,0,0,1}"
+)
 
 _GRACE = 60
 """Seconds: it closes its queues, and a long log is written to the end."""
@@ -60,7 +85,7 @@ def secret(bot: TradingBot, namespace: str, generate: Generate) -> Manifest | No
         {
             USER_FILE: f"default_user = {USER}\ndefault_pass = {password}\n",
             # %2F is the virtual host /.
-            URL_KEY: f"amqp://{USER}:{password}@{name}.{namespace}.svc:{AMQP_PORT}/%2F",
+            URL_KEY: f"amqp://{USER}:{quote(password, safe='')}@{name}.{namespace}.svc:{AMQP_PORT}/%2F",
         },
     )
 
@@ -77,26 +102,25 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
     # By TCP, and not by its own tools: each call of them starts an Erlang machine, which takes a second of one core.
     # A port that answers is a broker whose listeners run, and they run last.
     listening = {"tcpSocket": {"port": "amqp"}, "timeoutSeconds": 5}
+    resources = pods.resources(RESOURCES, settings.resources)
     container = {
         "name": "rabbitmq",
         "image": settings.image or images.RABBITMQ,
         "env": [
             # Its data is kept under its own name, and the pod's may resolve late.
             {"name": "RABBITMQ_NODENAME", "value": "rabbit@localhost"},
-            {"name": "RABBITMQ_ENABLED_PLUGINS_FILE", "value": f"{_CONFIG_FOLDER}/plugins"},
-            # One core at the most is used by one bot; each scheduler of the machine costs memory.
-            {
-                "name": "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "value": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
-            },
+            {"name": "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "value": _ERLANG},
+            {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1"},
         ],
         "ports": [{"name": "amqp", "containerPort": AMQP_PORT, "protocol": "TCP"}],
         "startupProbe": {**listening, "periodSeconds": 3, "failureThreshold": 100},
         "livenessProbe": {**listening, "periodSeconds": 30, "failureThreshold": 4},
         "readinessProbe": {**listening, "periodSeconds": 5, "failureThreshold": 2},
-        "resources": pods.resources(RESOURCES, settings.resources),
+        "resources": resources,
         "volumeMounts": [
-            # Its cookie is in its home, which is the volume.
+            # The cookie is made there at each start. Not on the volume: Erlang refuses one that its group may read,
+            # and Kubernetes may give the files of a volume to its group.
+            {"name": "home", "mountPath": _HOME},
             {"name": "data", "mountPath": _DATA_FOLDER},
             {"name": "config", "mountPath": _CONFIG_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
@@ -113,15 +137,16 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
                         "configMap": {
                             "name": name,
                             "items": [
-                                {"key": "10-tradingbot.conf", "path": "10-tradingbot.conf"},
-                                {"key": "plugins", "path": "plugins"},
+                                {"key": SETTINGS_FILE, "path": f"conf.d/10-{SETTINGS_FILE}"},
+                                {"key": PLUGINS_FILE, "path": PLUGINS_FILE},
                             ],
                         }
                     },
-                    {"secret": {"name": name, "items": [{"key": USER_FILE, "path": f"20-{USER_FILE}"}]}},
+                    {"secret": {"name": name, "items": [{"key": USER_FILE, "path": f"conf.d/20-{USER_FILE}"}]}},
                 ],
             },
         },
+        {"name": "home", **pods.empty_dir(16 * backends.MEBIBYTE)},
         {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
         {"name": "log", **pods.empty_dir(16 * backends.MEBIBYTE)},
     ]
@@ -131,7 +156,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": pods.metadata(name, namespace, labels),
-            "data": {"10-tradingbot.conf": _SETTINGS, "plugins": "[].\n"},
+            "data": {SETTINGS_FILE: _settings(resources) + _OWN_SETTINGS, PLUGINS_FILE: "[].\n"},
         },
         backends.service(name, namespace, labels, selector, "amqp", AMQP_PORT),
         backends.stateful_set(
@@ -153,11 +178,12 @@ def _cluster(bot: TradingBot, namespace: str) -> Manifest:
     """One node, for the RabbitMQ Cluster Operator."""
     settings = bot.spec.messaging.managed
     assert settings is not None, "only what is managed is made"
+    resources = pods.resources(RESOURCES, settings.resources)
     spec: Manifest = {
         "replicas": 1,
-        "resources": pods.resources(RESOURCES, settings.resources),
+        "resources": resources,
         "persistence": {"storage": format_bytes(settings.storage.size)},
-        "rabbitmq": {"additionalConfig": _SETTINGS},
+        "rabbitmq": {"additionalConfig": _settings(resources)},
         "terminationGracePeriodSeconds": _GRACE,
     }
     if settings.image is not None:
@@ -170,6 +196,10 @@ def _cluster(bot: TradingBot, namespace: str) -> Manifest:
         "metadata": pods.metadata(_name(bot), namespace, names.bot_labels(bot.metadata.name, Component.RABBITMQ)),
         "spec": spec,
     }
+
+
+def _settings(resources: Manifest) -> str:
+    return _SETTINGS.format(watermark=int(backends.memory_limit(resources) * _WATERMARK))
 
 
 def stays(bot: TradingBot) -> bool:

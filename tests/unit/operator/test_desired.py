@@ -96,6 +96,17 @@ def test_a_secret_stays_exactly_as_long_as_the_volume_that_it_opens() -> None:
     assert set(owned(**gone).values()) == {True}
 
 
+def test_a_cluster_of_cloud_native_pg_stays_when_its_volume_is_to_stay() -> None:
+    """That operator removes the volume with its Cluster."""
+    for kept, owned in (("Retain", False), ("Delete", True)):
+        managed = {"provider": "CloudNativePG", "storage": {"whenDeleted": kept}}
+        bot = a_bot(database={"managed": managed})
+        [cluster] = [
+            each for each in desired.of_account(NAMESPACE, account_id(bot), bot) if each.manifest["kind"] == "Cluster"
+        ]
+        assert cluster.owned is owned
+
+
 # --- revisions ------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,13 @@ def test_what_is_made_once_gets_further_owners() -> None:
     assert (write.why, write.owners) == (Why.CHANGED, both)
 
 
+def test_what_is_to_stay_from_now_on_loses_its_owners() -> None:
+    """A volume was to be deleted with the bot, and now it stays: so must the Secret that opens it."""
+    before = made(Wanted(manifest=a_map("a"), once=True))
+    [write] = plan([Wanted(manifest=a_map("a"), once=True, owned=False)], before, OWNERS, settled=True).writes
+    assert (write.why, write.owners) == (Why.CHANGED, [])
+
+
 def test_what_is_going_is_waited_for() -> None:
     before = there(*(each for each in made(Wanted(manifest=a_map("a"))).values()), deletionTimestamp="now")
     assert plan([Wanted(manifest=a_map("a", x="2"))], before, OWNERS, settled=True).empty
