@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from . import defaults
-from .backends import Database, Messaging, TimeSeries
+from .backends import Database, DatabaseStorage, Messaging, MessagingStorage, TimeSeries, TimeSeriesStorage
 from .exchange import SIMULATED, Account, Exchange, Replay
 from .execution import Runtime
 from .indicators import Indicator
@@ -179,14 +179,16 @@ def _not_both(cls: type[msgspec.Struct], name: str) -> CelRule:
     )
 
 
-def _never_changes(cls: type[msgspec.Struct], field: str, why: str) -> CelRule:
+def _never_changes(
+    cls: type[msgspec.Struct], field: str, why: str, remedy: str = "make a new TradingBot with a name of its own"
+) -> CelRule:
     """Set and unset count as changes."""
     new, old = f"self.{field}", f"oldSelf.{field}"
     return CelRule(
         cls=cls,
         name="immutable",
         rule=f"has({new}) ? has({old}) && {new} == {old} : !has({old})",
-        message=f"cannot be changed: {why}; make a new TradingBot with a name of its own",
+        message=f"cannot be changed: {why}; {remedy}",
         field=field,
         reason="FieldValueForbidden",
     )
@@ -223,6 +225,14 @@ CEL_RULES: Final[tuple[CelRule, ...]] = (
     _never_changes(Exchange, "endpoint", "the bot's books are those of one exchange"),
     _never_changes(Account, "name", "the bot's positions belong to this account"),
     _never_changes(Account, "quoteCurrency", "the bot's books are kept in it"),
+    *(
+        _never_changes(storage, field, "the volume exists", remedy)
+        for storage in (MessagingStorage, TimeSeriesStorage, DatabaseStorage)
+        for field, remedy in (
+            ("size", "edit the size of its PersistentVolumeClaim, if its storage class lets volumes grow"),
+            ("className", "a volume stays where it was made"),
+        )
+    ),
     # --- real money
     CelRule(
         cls=Spec,

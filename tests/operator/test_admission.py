@@ -880,6 +880,21 @@ def test_what_the_books_rest_on_never_changes(bots: Bots, base: Json, change: Js
     assert list(causes(caught.value)) == [(field, message)]
 
 
+@pytest.mark.parametrize("server", ["messaging", "timeSeries", "database"])
+def test_a_volume_keeps_its_size_and_class(bots: Bots, server: str) -> None:
+    """A StatefulSet's claims can not be changed: taken here, it would be refused to the operator for ever."""
+    bots.create({**PAPER, "spec": {**PAPER["spec"], server: {"managed": {"storage": {"size": "2Gi"}}}}}, "bot")
+    for field, value, remedy in (
+        ("size", "3Gi", "edit the size of its PersistentVolumeClaim, if its storage class lets volumes grow"),
+        ("className", "fast", "a volume stays where it was made"),
+    ):
+        with pytest.raises(Refused) as caught:
+            bots.change("bot", {server: {"managed": {"storage": {field: value}}}})
+        message = f"cannot be changed: the volume exists; {remedy}"
+        assert list(causes(caught.value)) == [(f"{server}.managed.storage.{field}", message)]
+    assert bots.change("bot", {server: {"managed": {"storage": {"whenDeleted": "Delete"}}}})
+
+
 def test_everything_else_may_change(bots: Bots) -> None:
     bots.create(LIVE, "bot")
     change = {
