@@ -91,14 +91,23 @@ class Reconciler:
         try:
             spec = bot.read()
         except SpecInvalid as error:
-            await self._report(bot, self._seen(bot, replace(findings, invalid=in_words(error)), now), now)
+            findings = replace(findings, invalid=in_words(error), revision=self._running(bot))
+            await self._report(bot, self._seen(bot, findings, now), now)
             return None
         state = verdict.state if verdict is not None and verdict.state is not None else spec.spec.state
         findings = replace(findings, wanted_state=state)
-        if bot.hands_off:
-            await self._report(bot, self._seen(bot, replace(findings, hands_off=True), now, spec), now)
-            return None
         asked = desired.pin(spec, bot.namespace, spec.spec.image or self._image)
+        if bot.hands_off:
+            running = self._running(bot) or asked.revision
+            findings = replace(
+                findings,
+                hands_off=True,
+                revision=running,
+                pending=None if running == asked.revision else asked.revision,
+                pending_why=f"the annotation {Annotation.PAUSED.value} keeps the operator's hands off",
+            )
+            await self._report(bot, self._seen(bot, findings, now, spec), now)
+            return None
         choice = await self._choice(bot, spec, asked)
         findings = replace(findings, revision=choice.revision, pending=choice.pending, pending_why=choice.waits_for)
         await self._apply(bot, asked, choice, state, now)
@@ -171,10 +180,7 @@ class Reconciler:
             return
 
     async def _choice(self, bot: Bot, spec: TradingBot, asked: Pinned) -> Choice:
-        pods = self._pods(bot)
-        running = next(
-            (pods[each].revision for each in (Component.EXECUTION, Component.RISK) if pods[each].revision), None
-        )
+        running = self._running(bot)
         if running not in (None, asked.revision) and await self._pinned(bot, running) is None:
             # Nobody knows any more what it was: what is asked is the only thing that can be kept so.
             running = None
@@ -302,6 +308,11 @@ class Reconciler:
 
     # --- what is there -----------------------------------------------------------------------------------
 
+    def _running(self, bot: Bot) -> str | None:
+        """The revision of the pods that handle the money; ``None``: there are none."""
+        pods = self._pods(bot)
+        return pods[Component.EXECUTION].revision or pods[Component.RISK].revision
+
     def _pods(self, bot: Bot) -> dict[Component, Pod]:
         there = self._children.of(bot.owner)
         return {each: desired.pod_of(there, bot.name, each) for each in AGENTS}
@@ -323,6 +334,9 @@ class Reconciler:
             database = self._children.of(account)
             found = sorted({*found, *problems(database, {}, now)})
             findings = replace(findings, servers=desired.servers(spec, there, database))
+        else:
+            # Which they are is in the spec: what was known is as good as can be.
+            findings = replace(findings, servers=bot.status.get("children") or {})
         return replace(
             findings,
             agents={

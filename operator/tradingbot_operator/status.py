@@ -209,6 +209,9 @@ def _trading(findings: Findings, before: Manifest, now: datetime) -> Condition:
 
 
 def _drift(findings: Findings) -> Condition:
+    if findings.invalid and findings.revision is not None:
+        why = f"the spec can not be used, and revision {findings.revision} runs on"
+        return _yes("ConfigDrift", "InvalidSpec", why)
     if findings.pending is not None:
         return _yes(
             "ConfigDrift",

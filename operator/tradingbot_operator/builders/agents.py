@@ -383,7 +383,10 @@ def _environment(component: Component, bot: TradingBot, overrides: AgentOverride
         own += [
             {"name": "TRADINGBOT_KUBERNETES", "value": "1"},
             {"name": "TRADINGBOT_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-            {"name": "TRADINGBOT_NAME", "value": bot.metadata.name},
+            {
+                "name": "TRADINGBOT_REVISION",
+                "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{Annotation.REVISION.value}']"}},
+            },
         ]
     taken = {each["name"] for each in own}
     return own + [_variable(variable) for variable in overrides.env if variable.name not in taken]

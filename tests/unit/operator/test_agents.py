@@ -191,7 +191,7 @@ def test_only_who_writes_to_the_trading_bot_has_a_token(component: Component) ->
     variables = environment(component, live())
     assert (variables.get("TRADINGBOT_KUBERNETES") == {"name": "TRADINGBOT_KUBERNETES", "value": "1"}) is tells
     if tells:
-        assert variables["TRADINGBOT_NAME"]["value"] == "live"
+        assert variables["TRADINGBOT_KUBERNETES"]["value"] == "1"
         assert variables["TRADINGBOT_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
 
 
@@ -323,7 +323,7 @@ def overridden() -> TradingBot:
                 "env": [
                     {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
                     {"name": "TOKEN", "valueFromSecret": {"name": "mine", "key": "token"}},
-                    {"name": "TRADINGBOT_NAME", "value": "another"},
+                    {"name": "TRADINGBOT_KUBERNETES", "value": "0"},
                 ],
                 "annotations": {"note": "mine", Annotation.REVISION.value: "forged"},
             }
@@ -348,7 +348,7 @@ def test_what_the_operator_itself_says_is_not_overridden() -> None:
     assert (
         template(Component.EXECUTION, overridden())["metadata"]["annotations"][Annotation.REVISION.value] == REVISION
     )
-    assert environment(Component.EXECUTION, overridden())["TRADINGBOT_NAME"]["value"] == "live"
+    assert environment(Component.EXECUTION, overridden())["TRADINGBOT_KUBERNETES"]["value"] == "1"
 
 
 def test_the_other_agents_stay_as_they_are() -> None:

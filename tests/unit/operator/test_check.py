@@ -71,7 +71,7 @@ def test_it_reaches_all_servers_and_tells_the_trading_bot() -> None:
         ("TIME_SERIES_TOKEN", "time-series-token"),
     ):
         assert env[f"TRADINGBOT_{name}_FILE"] == f"{SECRETS_FOLDER}/{file}"
-    assert env["TRADINGBOT_NAME"] == "live"
+    assert env["TRADINGBOT_KUBERNETES"] == "1"
     assert pod()["serviceAccountName"] == "live-reality-check"
     assert pod()["automountServiceAccountToken"] is True
 

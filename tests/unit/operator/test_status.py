@@ -112,6 +112,16 @@ def test_a_bot_that_trades() -> None:
         ),
         (but(invalid="spec.risk is wrong"), "Ready", ("False", "InvalidSpec", "spec.risk is wrong")),
         (but(invalid="spec.risk is wrong"), "Degraded", ("True", "InvalidSpec", "spec.risk is wrong")),
+        (
+            but(invalid="spec.risk is wrong"),
+            "ConfigDrift",
+            ("True", "InvalidSpec", "the spec can not be used, and revision r1 runs on"),
+        ),
+        (
+            but(invalid="spec.risk is wrong", revision=None),
+            "ConfigDrift",
+            ("False", "Applied", "what runs is what the spec says"),
+        ),
         (but(failure="no such kind"), "Degraded", ("True", "ReconcileFailed", "no such kind")),
         (but(failure="no such kind"), "Progressing", ("True", "Retrying", "no such kind")),
         (
