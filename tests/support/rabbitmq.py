@@ -51,10 +51,21 @@ def _make_certificate(certificate: Path, key: Path) -> None:
 class RabbitServer:
     """One of our own. ``kill`` and ``start`` again keep its data and its address."""
 
-    def __init__(self, home: Path, sbin: Path, root: Path | None, *, tls: bool) -> None:
+    def __init__(
+        self,
+        home: Path,
+        sbin: Path,
+        root: Path | None,
+        *,
+        tls: bool,
+        files: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """``sbin`` is where its programs are; ``root`` a root file system to run in, or ``None``. ``home`` is an
-        empty folder of its own, within ``root``. ``tls``: also listen with a certificate of its own."""
-        self.port = _free_port()
+        empty folder of its own, within ``root``. ``tls``: also listen with a certificate of its own. ``files``: what
+        ``/etc/rabbitmq`` holds beside ``rabbitmq.conf``, by path below it. ``environment``: instead of what it is
+        started with else."""
+        self.port, self.distribution_port = _free_port(), _free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._root = root
         self._sbin = sbin
@@ -72,6 +83,12 @@ class RabbitServer:
                 f"ssl_options.keyfile = {inside}/key.pem",
             ]
         (home / "rabbitmq.conf").write_text("\n".join([*settings, ""]))
+        for name, content in (files or {}).items():
+            file = home / "etc" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+            # As a mounted ConfigMap is.
+            file.chmod(0o440)
         self._environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(inside),
@@ -79,15 +96,17 @@ class RabbitServer:
             "RABBITMQ_NODENAME": "tests@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
             "ERL_EPMD_PORT": str(_free_port()),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_MNESIA_BASE": str(inside / "db"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_CONFIG_FILE": str(inside / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": str(inside / "none"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(inside / "plugins"),
+            "RABBITMQ_CONFIG_FILES": str(inside / "etc" / "conf.d"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(inside / "etc" / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none",
+            **(environment or {}),
         }
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -144,8 +163,8 @@ class RabbitServer:
             self._epmd.wait(LIMIT)
             self._epmd = None
 
-    def control(self, *arguments: str) -> None:
-        """Run ``rabbitmqctl``."""
+    def control(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl``; what it prints."""
         done = subprocess.run(
             [
                 *(() if self._root is None else ("chroot", str(self._root))),
@@ -158,6 +177,7 @@ class RabbitServer:
             check=False,
         )
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        return done.stdout.decode()
 
     def _prefix(self) -> list[str]:
         if self._root is None:
@@ -203,14 +223,20 @@ def missing(version: str) -> str | None:
 
 
 @contextmanager
-def running_rabbitmq(version: str, *, tls: bool = False) -> Iterator[RabbitServer]:
-    """A started server of its own; skips the test when there is none to start."""
+def running_rabbitmq(
+    version: str,
+    *,
+    tls: bool = False,
+    files: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RabbitServer]:
+    """A started server of its own, see ``RabbitServer``; skips the test when there is none to start."""
     found = _found(version)
     if found is None:
         pytest.skip(missing(version) or NO_RABBITMQ)
     sbin, root = found
     with tempfile.TemporaryDirectory(prefix="tb-rabbit-", dir=None if root is None else root / "var/lib") as home:
-        server = RabbitServer(Path(home), sbin, root, tls=tls)
+        server = RabbitServer(Path(home), sbin, root, tls=tls, files=files, environment=environment)
         try:
             server.start()
             yield server
