@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test check format benchmarks reference crd golden servers simulate clean clean-data
+.PHONY: help run test check format benchmarks reference crd chart golden servers simulate clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -33,6 +33,8 @@ check: $(STAMP)  ## ruff, mypy strict, the import contract, and that generated f
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/generate_crd.py --check
+	@$(BIN)/python scripts/generate_chart.py --check
 
 format: $(STAMP) ## Format and sort imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -45,6 +47,9 @@ reference: $(STAMP)  ## Generate docs/reference from the types
 
 crd: $(STAMP)    ## Generate crds/tradingbots.yaml from the types
 	@$(BIN)/python scripts/generate_crd.py
+
+chart: $(STAMP)      ## Generate what the chart takes over: the CRD, and its page of values
+	@$(BIN)/python scripts/generate_chart.py
 
 golden: $(STAMP)     ## Write the golden reports anew: only with a reason, which goes into the commit
 	@TRADINGBOT_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/integration/test_golden.py -k golden_replay

@@ -171,8 +171,8 @@ def children(api: Api) -> list[Json]:
     found: list[Json] = []
     for kind in OWN:
         selector = f"{Label.MANAGED_BY.value}={MANAGER}"
-        for item in api.list(RESOURCES[kind.name], BOTS_PLACE, selector):
-            found.append({"apiVersion": kind.api_version, "kind": kind.name, **item})
+        items = api.list(RESOURCES[kind.name], BOTS_PLACE, selector)
+        found += [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in items]
     return found
 
 

@@ -67,6 +67,11 @@ class Workers(Generic[Key]):
         return self._failures.get(key, 0)
 
     def wake(self, key: Key) -> None:
+        # Something has changed: what it waits for may be near.
+        self._looks.pop(key, None)
+        self._begin(key)
+
+    def _begin(self, key: Key) -> None:
         if self._stopping:
             return
         self._cancel_timer(key)
@@ -132,7 +137,7 @@ class Workers(Generic[Key]):
 
     def _ring(self, key: Key) -> None:
         self._timers.pop(key, None)
-        self.wake(key)
+        self._begin(key)
 
     def _cancel_timer(self, key: Key) -> None:
         timer = self._timers.pop(key, None)

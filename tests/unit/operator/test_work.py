@@ -142,6 +142,11 @@ def test_further_looks_come_less_and_less_often() -> None:
         gaps = [later - earlier for earlier, later in zip(rig.times("a"), rig.times("a")[1:], strict=False)]
         # A second of work, and 10, 20, 40 ... with the jitter of this rig, up to the resync.
         assert gaps[:7] == [11, 21, 41, 81, 161, 321, 376]
+        began = len(rig.times("a"))
+        rig.workers.wake("a")
+        await asyncio.sleep(40)
+        first, second, third = rig.times("a")[began:]
+        assert (second - first, third - second) == (11, 21), "after a change the pauses begin anew"
         rig.workers.drop("a")
         await rig.workers.stop(timedelta(seconds=2))
 
