@@ -38,12 +38,13 @@ def run(spec: Path, *arguments: str, environment: dict[str, str]) -> Finished:
     return Process(["agent", *arguments, "--output", "json"], spec.parent, environment).finish()
 
 
-def test_a_paper_bot_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+def test_a_replay_that_hurries_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
     spec = tmp_path / "paper.yaml"
     spec.write_text(yaml.safe_dump(PAPER))
     ended = run(spec, "risk", str(spec), environment=NOWHERE)
     assert ended.code == 2
-    assert "spec.exchange.name: the simulated exchange lives in one process: use 'tradingbot run'" in ended.err
+    assert "spec.exchange.replay.speed is max" in ended.err
+    assert "write speed: \"1\", or use 'tradingbot run'" in ended.err
 
 
 def test_an_environment_that_lacks_things_is_refused_with_all_of_them(spec: Path) -> None:

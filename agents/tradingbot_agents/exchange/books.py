@@ -1,7 +1,7 @@
 """The simulated exchange's books: balances, locks and open orders, and what a trade does to them.
 
 Nothing here knows of time, files or candles. The invariants: no balance is below zero, what is used is the sum of
-the locks of open orders, and balances are the opening ones plus every trade.
+the locks of open orders, and balances are the opening ones plus every trade. Only credit lets the first go.
 """
 
 from __future__ import annotations
@@ -65,11 +65,20 @@ class BookOrder(msgspec.Struct, kw_only=True):
 
 
 class Books:
-    """``slippage`` is the fraction by which a market order may cost more than the price it is sent at."""
+    """``slippage`` is the fraction by which a market order may cost more than the price it is sent at. With
+    ``credit`` an account may spend what it does not have, and balances may be below zero."""
 
-    def __init__(self, rules: Mapping[str, SymbolRules], slippage: Decimal, totals: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, SymbolRules],
+        slippage: Decimal,
+        totals: Mapping[str, Decimal],
+        *,
+        credit: bool = False,
+    ) -> None:
         self._rules = rules
         self._slippage = slippage
+        self._credit = credit
         self.totals: dict[str, Decimal] = dict(totals)
         self.used: dict[str, Decimal] = {}
         self.open: dict[int, BookOrder] = {}
@@ -129,7 +138,7 @@ class Books:
         than it locked."""
         asset, cost = self.need(order, price)
         purse = self.free(asset) + order.locked
-        if cost <= purse:
+        if cost <= purse or self._credit:
             return amount
         rules = self._rules[order.symbol]
         return rules.floor_amount(min(amount, (order.remaining * purse / cost).quantize(_FEE_PLACES, ROUND_DOWN)))
@@ -170,7 +179,8 @@ class Books:
     def _relock(self, order: BookOrder) -> None:
         """Lock what the remainder needs, or what is left: after a jump a stop that buys pays more than it locked."""
         asset, need = self.need(order, self.worst_price(order, ZERO))
-        locked = min(need, self.free(asset) + order.locked) if order.id in self.open else ZERO
+        most = need if self._credit else min(need, self.free(asset) + order.locked)
+        locked = most if order.id in self.open else ZERO
         self.used[asset] = self.used.get(asset, ZERO) - order.locked + locked
         order.locked = locked
 

@@ -179,6 +179,11 @@ class CcxtExchange:
     # --- market data
 
     @property
+    def timeframes(self) -> tuple[str, ...]:
+        """Of the bars that it has."""
+        return tuple(self._ccxt.timeframes or ())
+
+    @property
     def capabilities(self) -> Capabilities:
         """Of all symbols together, as far as their markets are known."""
         return capabilities_of(self._dialect, self._markets.values())
@@ -211,8 +216,8 @@ class CcxtExchange:
     ) -> list[Candle]:
         async def ask() -> list[Candle]:
             self._known(symbol)
-            if timeframe not in (self._ccxt.timeframes or {}):
-                known = ", ".join(self._ccxt.timeframes or ())
+            if timeframe not in self.timeframes:
+                known = ", ".join(self.timeframes)
                 raise Unreadable(f"{self._settings.exchange} has no bars of {timeframe}; it has {known}")
             begin = None if since is None else to_millis(since)
             # One more without a begin: the newest bar is not closed.

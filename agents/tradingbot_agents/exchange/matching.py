@@ -80,6 +80,22 @@ def match_in_bar(order: BookOrder, bar: Candle, rules: SymbolRules, slip: Decima
     return NO_MATCH
 
 
+def match_at_price(order: BookOrder, bar: Candle, rules: SymbolRules, slip: Decimal) -> Match:
+    """A resting order, against the close of ``bar`` alone: the rest of the bar may have been before the order."""
+    buys, price = order.side is Side.BUY, bar.close
+    if order.type in _STOPS and not order.triggered:
+        stop = order.stop_price
+        if stop is None or (price < stop if buys else price > stop):
+            return NO_MATCH
+        return Match(match_at_once(order, bar, rules, slip).price, triggers=True)
+    limit = order.limit_price
+    if limit is None:
+        return match_at_once(order, bar, rules, slip)
+    if price < limit if buys else price > limit:
+        return Match(_on_tick(order.side, limit, bar, rules), maker=True)
+    return NO_MATCH
+
+
 def _marketable(order: BookOrder, price: Decimal) -> bool:
     if order.limit_price is None:
         return True

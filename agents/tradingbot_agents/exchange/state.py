@@ -25,7 +25,10 @@ from tradingbot_agents.exchange.books import BookOrder, BookTrade
 from tradingbot_agents.exchange.port import ExchangeOrderState
 
 _BOOKS = "books.sqlite"
-_PLACE = "place"
+_PLACE_FILE = "place"
+PLACE = "place"
+"""The fact that has the place of the bar that filled something last, in milliseconds."""
+
 _PLACE_BYTES = 20
 _FORMAT = "1"
 
@@ -49,6 +52,10 @@ CREATE TABLE taken (symbol TEXT PRIMARY KEY, bar INTEGER NOT NULL, volume TEXT N
 
 class ExchangeStateError(Exception):
     """The simulated exchange can not read or write its state, or the state belongs to another run."""
+
+
+class ExchangeStateInUse(ExchangeStateError):
+    """Another process has it: it can be opened when that one has ended."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -102,7 +109,7 @@ class StateStore:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("COMMIT")
-            self._place = os.open(self._directory / _PLACE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._place = os.open(self._directory / _PLACE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise self._failed("be opened", error) from error
@@ -174,9 +181,7 @@ class StateStore:
         except OSError as error:
             raise self._failed("be read", error) from error
         places = [
-            int(text)
-            for text in (written.decode("ascii", "replace"), self.facts().get("place", ""))
-            if text.isdigit()
+            int(text) for text in (written.decode("ascii", "replace"), self.facts().get(PLACE, "")) if text.isdigit()
         ]
         return from_millis(max(places)) if places else None
 
@@ -194,9 +199,9 @@ class StateStore:
         orders: Iterable[BookOrder],
         trades: Iterable[BookTrade],
         taken: Mapping[str, Taken],
-        place: datetime | None = None,
+        facts: Mapping[str, str],
     ) -> None:
-        """One event, whole and durable."""
+        """One event, whole and durable, with the facts that it makes true."""
         connection = self._connected()
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -218,8 +223,7 @@ class StateStore:
                 "INSERT OR REPLACE INTO taken VALUES (?, ?, ?)",
                 [(symbol, to_millis(share.bar), str(share.volume)) for symbol, share in taken.items()],
             )
-            if place is not None:
-                connection.execute("INSERT OR REPLACE INTO facts VALUES ('place', ?)", (str(to_millis(place)),))
+            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -240,7 +244,7 @@ class StateStore:
     def _failed(self, what: str, error: Exception) -> ExchangeStateError:
         text = str(error)
         if "locked" in text:
-            return ExchangeStateError(
+            return ExchangeStateInUse(
                 f"{self._directory}: another process has this simulated exchange open; wait for it to end, "
                 f"or use another data directory"
             )

@@ -110,7 +110,10 @@ def _risk(kit: Kit, live: bool) -> Agent:
 def _execution(kit: Kit, live: bool) -> Agent:
     from tradingbot_agents.execution.agent import ExecutionAgent
 
-    settings = wiring.live_execution_settings if live else wiring.execution_settings
+    settings = wiring.execution_settings
+    if live:
+        paper = kit.bot.spec.mode == "paper"
+        settings = wiring.paper_execution_settings if paper else wiring.live_execution_settings
     return ExecutionAgent(
         **_shared(kit),
         account=str(account_key(kit.bot)),

@@ -48,7 +48,9 @@ NEEDS: Mapping[str, frozenset[Variable]] = {
         }
     ),
 }
-"""What each agent is given, and no more: only execution has the exchange's key."""
+"""What each agent is given, and no more: only execution has the exchange's key, and none in mode paper."""
+
+EXCHANGE_KEY = frozenset({Variable.EXCHANGE_API_KEY, Variable.EXCHANGE_SECRET, Variable.EXCHANGE_PASSWORD})
 
 OPTIONAL: Mapping[str, frozenset[Variable]] = {EXECUTION: frozenset({Variable.EXCHANGE_PASSWORD})}
 
@@ -100,12 +102,14 @@ class Connections(msgspec.Struct, frozen=True):
         return texts
 
 
-def read_connections(agent: str, environment: Mapping[str, str]) -> Connections:
-    """What the agent needs of ``environment``. Raises ``ConnectionsInvalid`` with every problem and its remedy."""
+def read_connections(agent: str, environment: Mapping[str, str], *, paper: bool = False) -> Connections:
+    """What the agent needs of ``environment``; with ``paper`` no key of an exchange, even where there is one. Raises
+    ``ConnectionsInvalid`` with every problem and its remedy."""
     problems: list[str] = []
     values: dict[Variable, Secret] = {}
     needed = NEEDS[agent]
-    for variable in _ordered(needed | OPTIONAL.get(agent, frozenset())):
+    wanted = needed | OPTIONAL.get(agent, frozenset())
+    for variable in _ordered(wanted - EXCHANGE_KEY if paper else wanted):
         secret = _read(variable, environment, problems)
         if secret is not None:
             values[variable] = secret

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -28,12 +28,14 @@ from tradingbot_agents.runtime import wiring
 from tradingbot_agents.runtime.connections import NEEDS, Connections, Secret, Variable
 from tradingbot_agents.runtime.identity import account_key
 from tradingbot_agents.telemetry import Sink, get_logger
-from tradingbot_api import TradingBot
+from tradingbot_api import SIMULATED, TradingBot
 
 if TYPE_CHECKING:
     from tradingbot_agents.bus.rabbitmq import RabbitBus
     from tradingbot_agents.exchange.ccxt_exchange import CcxtExchange, ExchangeKeys
     from tradingbot_agents.exchange.ccxt_streams import StreamedFeed, StreamNotice
+    from tradingbot_agents.exchange.paper import PaperExchange
+    from tradingbot_agents.exchange.replay_feed import ReplayFeed
     from tradingbot_agents.ledger.postgres import PostgresLedger
     from tradingbot_agents.marketdata.influx import InfluxCandleStore
 
@@ -44,6 +46,11 @@ EXCHANGE = "exchange"
 ACCOUNT = "account"
 MARKET_RULES = "market-rules"
 
+
+PAPER_FOLDER = "paper"
+"""Of the data directory: the books of the exchange that paper orders are sent to."""
+
+FINEST = "1m"
 
 NOT_CONNECTED = "RabbitMQ is not connected: see that it runs, and its address"
 
@@ -231,9 +238,9 @@ class FeedPart(Part):
     """The exchange's market data, which needs no key."""
 
     name = EXCHANGE
-    _agent = DATA_COLLECTION
 
-    def __init__(self, bot: TradingBot, clock: Clock, sink: Sink) -> None:
+    def __init__(self, bot: TradingBot, clock: Clock, sink: Sink, *, agent: str) -> None:
+        self._agent = agent
         self._bot = bot
         self._clock = clock
         self._sink = sink
@@ -246,8 +253,15 @@ class FeedPart(Part):
     def feed(self) -> MarketFeed | None:
         return self._streams or self.exchange
 
+    @property
+    def bars(self) -> str:
+        """The timeframe that paper orders are matched with: the finest, or the bot's own."""
+        assert self.exchange is not None, "it is open"
+        return FINEST if FINEST in self.exchange.timeframes else self._bot.spec.timeframe
+
     def _streamed(self) -> bool:
-        return self._bot.spec.exchange.feed == "websocket"
+        # What is traded is asked about, and not overheard.
+        return self._agent == DATA_COLLECTION and self._bot.spec.exchange.feed == "websocket"
 
     async def open(self) -> None:
         """Raises ``UnknownExchange`` and ``NoStreams``, too."""
@@ -331,16 +345,10 @@ class FeedPart(Part):
 class VenuePart(FeedPart):
     """The exchange as execution trades on it, with the key that is in the Secret now."""
 
-    _agent = EXECUTION
-
     def __init__(self, bot: TradingBot, connections: Connections, clock: Clock, sink: Sink) -> None:
-        super().__init__(bot, clock, sink)
+        super().__init__(bot, clock, sink, agent=EXECUTION)
         self._connections = connections
         self._used: ExchangeKeys | None = None
-
-    def _streamed(self) -> bool:
-        # What is traded is asked about, and not overheard.
-        return False
 
     def _keys(self) -> ExchangeKeys | None:
         from tradingbot_agents.exchange.ccxt_exchange import ExchangeKeys
@@ -368,13 +376,133 @@ class VenuePart(FeedPart):
             get_logger().info("exchange_keys_renewed", agent=EXECUTION)
             self._asked_at = None
 
+    async def admit(self, ledger: PostgresLedger) -> None:
+        """See ``Venue``."""
+        assert self.exchange is not None, "it is opened before"
+        # A key that is refused may be replaced meanwhile.
+        self.renew_keys(self.exchange)
+        report = await self.exchange.check_account()
+        if report.refusals:
+            raise PartUnavailable("; ".join(refusal.text for refusal in report.refusals))
+        told = report.facts.account_id
+        if told is not None and (known := await ledger.know_exchange_account(told)) != told:
+            raise PartUnavailable(
+                f"the key is of the exchange's account {told}, but the books are of {known};"
+                " use a key of that account, or another account.name"
+            )
+        for note in report.notes:
+            get_logger().warning("account_note", agent=EXECUTION, note=note)
+
+
+class ReplayPart(Part):
+    """Candle files that are played as a market: see ``ReplayFeed``."""
+
+    name = EXCHANGE
+
+    def __init__(self, bot: TradingBot, spec_file: Path, clock: Clock, *, agent: str) -> None:
+        self._bot = bot
+        self._spec_file = spec_file
+        self._clock = clock
+        self._agent = agent
+        self.feed: ReplayFeed | None = None
+
+    @property
+    def bars(self) -> str:
+        return self._bot.spec.timeframe
+
+    async def open(self) -> None:
+        """Raises ``CandleSourceError``, ``CandleFileInvalid``, ``MarketRulesInvalid`` and ``NoMarketRules``, too."""
+        from tradingbot_agents.exchange.candle_source import find_candles
+        from tradingbot_agents.exchange.replay_feed import ReplayFeed
+
+        spec = self._bot.spec
+        replay = spec.exchange.replay
+        assert replay is not None, "a valid spec of the simulated exchange has a replay"
+        self.feed = ReplayFeed(
+            source=find_candles(
+                wiring.beside(self._spec_file, replay.source),
+                spec.symbols,
+                spec.timeframe,
+                opens_from=replay.start_time,
+                opens_before=replay.end_time,
+            ),
+            rules=wiring.simulated_rules(self._bot, self._spec_file),
+            clock=self._clock,
+            history=spec.history,
+        )
+        get_logger().info(
+            "replay_moved_to_now", agent=self._agent, repeats_after_seconds=self.feed.length.total_seconds()
+        )
+
+
+class PaperPart(Part):
+    """The simulated exchange that execution has in its own process in mode paper, on another part's market. It needs
+    no key, and its books are on disk."""
+
+    name = EXCHANGE
+
+    def __init__(self, bot: TradingBot, market: FeedPart | ReplayPart, folder: Path, clock: Clock) -> None:
+        """``folder``: its own, for the books."""
+        self._bot = bot
+        self._market = market
+        self._folder = folder
+        self._clock = clock
+        self.exchange: PaperExchange | None = None
+
+    async def open(self) -> None:
+        """Raises ``ExchangeStateError`` and what its market raises, too."""
+        from tradingbot_agents.exchange.paper import PaperExchange
+        from tradingbot_agents.exchange.state import ExchangeStateInUse
+
+        await self._market.open()
+        assert self._market.feed is not None, "it is open"
+        try:
+            self.exchange = PaperExchange.open(
+                self._folder,
+                account=f"{account_key(self._bot)}, bot {self._bot.metadata.name}",
+                feed=self._market.feed,
+                timeframe=self._market.bars,
+                clock=self._clock,
+                settings=wiring.paper_settings(self._bot),
+            )
+        except ExchangeStateInUse as error:
+            # The process before this one is ending: it can not be fenced off from its own books.
+            raise PartUnavailable(str(error)) from error
+
+    async def admit(self, ledger: PostgresLedger) -> None:
+        """See ``Venue``."""
+        assert self.exchange is not None, "it is opened before"
+        # Nobody else can have ended them: the books were lost, and the ledger was not.
+        sent = [order for order in await ledger.live_orders() if order.exchange_order_id is not None]
+        gone = [order.client_order_id for order in sent if self.exchange.give_up(order)]
+        if gone:
+            get_logger().warning(
+                "account_note",
+                agent=EXECUTION,
+                note=f"the paper exchange's books in {self._folder} are newer than the ledger's: {', '.join(gone)}"
+                " rested in the lost ones, and count as cancelled",
+            )
+
+    async def probe(self) -> str | None:
+        return await self._market.probe()
+
+    async def close(self) -> None:
+        if self.exchange is not None:
+            self.exchange.close()
+        await self._market.close()
+
+
+Venue: TypeAlias = VenuePart | PaperPart
+"""What execution trades on. ``admit(ledger)`` finds out whether it may: raises ``PartUnavailable``, ``ExchangeError``
+or ``LedgerError``."""
+
 
 class AccountPart(Part):
     """The account, fit to be traded on: the key is one for a bot, and the books are open."""
 
     name = ACCOUNT
 
-    def __init__(self, bot: TradingBot, database: DatabasePart, venue: VenuePart, clock: Clock) -> None:
+    def __init__(self, bot: TradingBot, database: DatabasePart, venue: Venue, clock: Clock) -> None:
         self._bot = bot
         self._database = database
         self._venue = venue
@@ -386,20 +514,8 @@ class AccountPart(Part):
         exchange, ledger = self._venue.exchange, self._database.ledger
         assert exchange is not None, "it is opened before"
         assert ledger is not None, "it is opened before"
-        # A key that is refused may be replaced meanwhile.
-        self._venue.renew_keys(exchange)
         try:
-            report = await exchange.check_account()
-            if report.refusals:
-                raise PartUnavailable("; ".join(refusal.text for refusal in report.refusals))
-            told = report.facts.account_id
-            if told is not None and (known := await ledger.know_exchange_account(told)) != told:
-                raise PartUnavailable(
-                    f"the key is of the exchange's account {told}, but the books are of {known};"
-                    " use a key of that account, or another account.name"
-                )
-            for note in report.notes:
-                get_logger().warning("account_note", agent=EXECUTION, note=note)
+            await self._venue.admit(ledger)
             await open_account(self._bot, ledger, exchange, self._clock)
         except (ExchangeError, LedgerError) as error:
             raise PartUnavailable(str(error)) from error
@@ -453,9 +569,9 @@ class Outside(msgspec.Struct, kw_only=True):
     messaging: MessagingPart
     database: DatabasePart | None = None
     time_series: TimeSeriesPart | None = None
-    market: FeedPart | None = None
+    market: FeedPart | ReplayPart | None = None
     """Without a key; of data collection."""
-    trading: VenuePart | None = None
+    trading: Venue | None = None
     account: AccountPart | None = None
     market_rules: MarketRulesPart | None = None
 
@@ -466,6 +582,7 @@ class Outside(msgspec.Struct, kw_only=True):
         bot: TradingBot,
         connections: Connections,
         *,
+        spec_file: Path,
         data_dir: Path,
         clock: Clock,
         turns: Turns,
@@ -473,6 +590,12 @@ class Outside(msgspec.Struct, kw_only=True):
         on_failure: Callable[[HandlerFailed], None],
     ) -> Outside:
         """What the agent is given, and no more. Nothing is opened yet."""
+
+        def market() -> FeedPart | ReplayPart:
+            if bot.spec.exchange.name == SIMULATED:
+                return ReplayPart(bot, spec_file, clock, agent=agent)
+            return FeedPart(bot, clock, sink, agent=agent)
+
         needs = NEEDS[agent]
         parts = cls(
             messaging=MessagingPart(
@@ -498,10 +621,13 @@ class Outside(msgspec.Struct, kw_only=True):
                 sink=sink,
             )
         if agent == DATA_COLLECTION:
-            parts.market = FeedPart(bot, clock, sink)
+            parts.market = market()
         if agent == EXECUTION:
             assert parts.database is not None, "it is among its needs"
-            parts.trading = VenuePart(bot, connections, clock, sink)
+            if bot.spec.mode == "paper":
+                parts.trading = PaperPart(bot, market(), data_dir / PAPER_FOLDER, clock)
+            else:
+                parts.trading = VenuePart(bot, connections, clock, sink)
             parts.account = AccountPart(bot, parts.database, parts.trading, clock)
         if agent == RISK:
             assert parts.database is not None, "it is among its needs"

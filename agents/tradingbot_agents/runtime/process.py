@@ -26,7 +26,7 @@ from typing import Literal
 import msgspec
 
 from tradingbot_agents.bus import DependencyUnavailable, HandlerFailed
-from tradingbot_agents.bus.topology import RISK
+from tradingbot_agents.bus.topology import EXECUTION, RISK
 from tradingbot_agents.clock.system import SystemClock, SystemTimers, Turns
 from tradingbot_agents.domain.events import AgentStarted, DependencyAway, DependencyBack
 from tradingbot_agents.exchange.port import ExchangeError
@@ -71,7 +71,7 @@ async def run_agent(options: AgentOptions, environment: Mapping[str, str]) -> in
     """Run one agent until it is asked to stop; returns the exit code."""
     bot = load_file(options.spec)
     wiring.check_deployable(bot)
-    connections = read_connections(options.name, environment)
+    connections = read_connections(options.name, environment, paper=bot.spec.mode == "paper")
     cluster = read_cluster(options.name, environment)
     stop = Stop()
     with asked_by_signals(stop):
@@ -126,6 +126,7 @@ class AgentProcess:
             self._name,
             bot,
             connections,
+            spec_file=options.spec,
             data_dir=options.data_dir or default_data_dir(bot),
             clock=self._clock,
             turns=self._turns,
@@ -279,9 +280,19 @@ class AgentProcess:
             sink=self._sink,
             backoff=wiring.restarts(self._bot),
             restore=self._all_there,
+            fatal=self._fatal(),
             outage=away,
             settle=self._settle,
         )
+
+    def _fatal(self) -> tuple[type[Exception], ...]:
+        """What a new agent in this process does not mend."""
+        if self._name != EXECUTION or self._bot.spec.mode != "paper":
+            return ()
+        from tradingbot_agents.exchange.state import ExchangeStateError
+
+        # The paper exchange could not write its books, and answers nothing more.
+        return (ExchangeStateError,)
 
     def _build(self, kit: Kit) -> Agent:
         self._agent = build(self._name, kit, live=True)

@@ -27,7 +27,6 @@ from tradingbot_agents.clock import VirtualClock, VirtualTimers
 from tradingbot_agents.domain.events import CandleGap, MessageDeadLettered, RunEnded, RunStarted
 from tradingbot_agents.exchange.candle_files import CandleFileInvalid
 from tradingbot_agents.exchange.candle_source import CandleSource, find_candles
-from tradingbot_agents.exchange.market_rules import load_market_rules
 from tradingbot_agents.exchange.simulated import SimulatedExchange
 from tradingbot_agents.exchange.state import ExchangeStateError, StateStore
 from tradingbot_agents.ledger.datadir import DataDir, read_identity
@@ -46,7 +45,15 @@ from tradingbot_agents.runtime.inspection import Inspection
 from tradingbot_agents.runtime.stopping import Stop, asked_by_signals
 from tradingbot_agents.runtime.supervisor import START_ORDER, Agent, Supervisor
 from tradingbot_agents.runtime.view import Dashboard, LiveView
-from tradingbot_agents.runtime.wiring import bus_queues, check_runnable, opening, restarts, simulated_settings
+from tradingbot_agents.runtime.wiring import (
+    beside,
+    bus_queues,
+    check_runnable,
+    opening,
+    restarts,
+    simulated_rules,
+    simulated_settings,
+)
 from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging
 from tradingbot_api import TradingBot, load_file, revision
 
@@ -79,8 +86,7 @@ async def run(options: RunOptions) -> int:
     bot = load_file(options.spec)
     check_runnable(bot)
     source = _candles(bot, options)
-    simulated = bot.spec.exchange.simulated
-    rules = load_market_rules(_beside(options.spec, simulated.market_rules if simulated is not None else None))
+    rules = simulated_rules(bot, options.spec)
     data_dir = options.data_dir or default_data_dir(bot)
     seed = _seed(options.seed, data_dir)
     if not StateStore.exists(data_dir / EXCHANGE_FOLDER):
@@ -379,20 +385,13 @@ class _Housekeeping:
 def _candles(bot: TradingBot, options: RunOptions) -> CandleSource:
     replay = bot.spec.exchange.replay
     assert replay is not None, "a valid spec of the simulated exchange has a replay"
-    place = options.candles or _beside(options.spec, replay.source)
-    assert place is not None
     return find_candles(
-        place,
+        options.candles or beside(options.spec, replay.source),
         bot.spec.symbols,
         bot.spec.timeframe,
         opens_from=replay.start_time,
         opens_before=replay.end_time,
     )
-
-
-def _beside(spec: Path, path: str | None) -> Path | None:
-    """Paths in a spec are relative to the spec file."""
-    return None if path is None else spec.parent / path
 
 
 def _seed(given: int | None, data_dir: Path) -> int:

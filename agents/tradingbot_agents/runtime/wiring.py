@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from tradingbot_agents.bus.port import QueueSpec
 from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.data_collection.settings import Settings as DataCollectionSettings
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, SymbolRules
-from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, split_symbol
+from tradingbot_agents.domain.values import ONE, TIMEFRAMES, ZERO, split_symbol
 from tradingbot_agents.exchange.port import Capabilities
 from tradingbot_agents.execution.settings import LookUpSettings, TrailingSettings
 from tradingbot_agents.execution.settings import Settings as ExecutionSettings
@@ -33,6 +34,7 @@ from tradingbot_agents.strategy import settings as strategy
 from tradingbot_agents.strategy.plugin import PluginError, load
 from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
 from tradingbot_api import Plugin, TradingBot
+from tradingbot_api.decimals import format_speed
 from tradingbot_api.defaults import INDICATOR_PARAMETERS
 from tradingbot_api.risk import Protection
 
@@ -53,15 +55,11 @@ class NotRunnable(Exception):
 
 def check_deployable(bot: TradingBot) -> None:
     """Whether agents in processes of their own can run it. Raises ``NotRunnable`` with what to change."""
-    spec = bot.spec
-    if spec.exchange.name == "simulated":
+    replay = bot.spec.exchange.replay
+    if replay is not None and replay.speed != ONE:
         raise NotRunnable(
-            "spec.exchange.name: the simulated exchange lives in one process: use 'tradingbot run', or name another"
-        )
-    if spec.mode == "paper":
-        raise NotRunnable(
-            "spec.mode: paper on a real exchange's candles is not there yet: use testnet, or 'tradingbot run' with "
-            "the simulated exchange"
+            f"spec.exchange.replay.speed is {format_speed(replay.speed)}, but agents in processes of their own are in"
+            " real time: write speed: \"1\", or use 'tradingbot run'"
         )
     _check_plugin(bot)
 
@@ -75,6 +73,11 @@ def check_runnable(bot: TradingBot) -> None:
             " or use name: simulated with a replay of candles"
         )
     _check_plugin(bot)
+
+
+def beside(spec_file: Path, path: str) -> Path:
+    """Paths in a spec are relative to the spec file."""
+    return spec_file.parent / path
 
 
 def _check_plugin(bot: TradingBot) -> None:
@@ -125,6 +128,22 @@ def simulated_settings(bot: TradingBot) -> SimulatedSettings:
         history=max(spec.history, spec.risk.value_at_risk.lookback_candles),
         capabilities=Capabilities(stop_market=True, stop_limit=True, client_order_ids=True),
     )
+
+
+def simulated_rules(bot: TradingBot, spec_file: Path) -> Mapping[str, SymbolRules]:
+    """The market rules that a replay has: those of the package, and of the spec's own file. Raises
+    ``MarketRulesInvalid``."""
+    from tradingbot_agents.exchange.market_rules import load_market_rules
+
+    simulated = bot.spec.exchange.simulated
+    own = None if simulated is None else simulated.market_rules
+    return load_market_rules(None if own is None else beside(spec_file, own))
+
+
+def paper_settings(bot: TradingBot) -> SimulatedSettings:
+    """Of the exchange that execution has in a process of its own. Bots that share a paper account have one each, and
+    the ledger alone knows what the account has."""
+    return msgspec.structs.replace(simulated_settings(bot), credit=True)
 
 
 def opening(
@@ -362,6 +381,12 @@ def live_execution_settings(bot: TradingBot) -> ExecutionSettings:
         reconcile_interval=None if bot.spec.mode == "paper" else execution.reconcile_interval,
         rules_interval=bot.spec.exchange.rules_interval,
     )
+
+
+def paper_execution_settings(bot: TradingBot) -> ExecutionSettings:
+    """Live, on the paper exchange: it is in the same process, so nothing is under way to it once that has ended."""
+    live = live_execution_settings(bot)
+    return msgspec.structs.replace(live, look_up=msgspec.structs.replace(live.look_up, immediate_not_found=True))
 
 
 def retention(bot: TradingBot) -> Retention:

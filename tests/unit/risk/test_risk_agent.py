@@ -695,6 +695,19 @@ class TestEquity:
         assert (answer.equity, answer.exposure, answer.returns) == (Decimal("94.10"), Decimal("44.10"), 20)
         assert answer.value_at_risk == answer.expected_shortfall == Decimal("0.44")
 
+    async def test_worth_is_the_equity_at_the_newest_prices_and_is_told_to_nobody(self) -> None:
+        bench = await Bench(account(USDT="50", ETH="0.01")).start({})
+        await bench.close_a_bar("ETH/USDT", "4410")
+        await bench.run()
+        told = len(bench.sink.events)
+        assert await bench.agent.worth() == Decimal("94.10")
+        assert len(bench.sink.events) == told
+
+    async def test_worth_without_a_price_is_not_known_and_no_alarm(self) -> None:
+        bench = await Bench(account(USDT="50", ETH="0.01")).start({})
+        assert await bench.agent.worth() is None
+        assert bench.sink.named("price_fallback_used") == []
+
     async def test_exposure_without_a_price(self) -> None:
         bench = await Bench(account(USDT="50", ETH="0.01")).start({})
         answer = await bench.agent.exposure()

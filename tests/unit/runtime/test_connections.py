@@ -30,6 +30,13 @@ def test_only_execution_gets_the_exchanges_key() -> None:
     assert with_key == [EXECUTION]
 
 
+def test_paper_has_no_key_even_where_there_is_one() -> None:
+    found = read_connections(EXECUTION, {**EVERYTHING, "TRADINGBOT_EXCHANGE_PASSWORD": "third"}, paper=True)
+    assert set(found.values) == {Variable.MESSAGING_URL, Variable.DATABASE_URL}
+    without = {name: value for name, value in EVERYTHING.items() if "EXCHANGE" not in name}
+    assert set(read_connections(EXECUTION, without, paper=True).values) == set(found.values)
+
+
 def test_a_password_is_for_exchanges_that_have_one() -> None:
     assert read_connections(EXECUTION, EVERYTHING).get(Variable.EXCHANGE_PASSWORD) is None
     found = read_connections(EXECUTION, {**EVERYTHING, "TRADINGBOT_EXCHANGE_PASSWORD": "third"})

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from support.specs import LIVE, PAPER, bot_of, changed
+from support.specs import LIVE, PAPER, REMOVED, bot_of, changed
 from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode, SymbolRules
 from tradingbot_agents.ledger.port import Adoption
 from tradingbot_agents.runtime.identity import account_key, identity_of
@@ -27,6 +27,8 @@ from tradingbot_agents.runtime.wiring import (
     live_risk_settings,
     messaging_settings,
     opening,
+    paper_execution_settings,
+    paper_settings,
     restarts,
     retention,
     risk_settings,
@@ -443,6 +445,18 @@ def test_a_plugin_takes_the_place_of_the_fusion() -> None:
     assert decider == {"path": "mine.module:Class", "parameters": {"length": "5"}}
 
 
+PAPER_LIVE = changed(
+    LIVE,
+    {
+        "mode": "paper",
+        "liveConfirmation": REMOVED,
+        "exchange.credentialsSecretRef": REMOVED,
+        "account.paperBalances": {"USDT": "1000"},
+    },
+)
+"""On a real exchange's market."""
+
+
 def test_the_account_is_the_one_of_the_spec() -> None:
     assert str(account_key(bot_of(PAPER))) == "paper/simulated/main"
 
@@ -453,10 +467,26 @@ def test_only_the_simulated_exchange_can_be_run_and_the_refusal_says_what_to_wri
         check_runnable(bot_of(LIVE))
 
 
-def test_agents_in_processes_of_their_own_need_a_real_exchange_and_the_refusal_says_so() -> None:
+def test_agents_in_processes_of_their_own_replay_in_real_time_and_the_refusal_says_so() -> None:
     check_deployable(bot_of(LIVE))
-    with pytest.raises(NotRunnable, match=r"spec\.exchange\.name: .*tradingbot run"):
-        check_deployable(bot_of(PAPER))
+    check_deployable(bot_of(PAPER_LIVE))
+    check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": "1"}))
+    for speed in ("max", "60"):
+        with pytest.raises(NotRunnable, match=rf"^spec\.exchange\.replay\.speed is {speed}, but .*tradingbot run"):
+            check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": speed}))
+
+
+def test_the_paper_exchange_is_asked_once_what_it_does_not_have() -> None:
+    paper, live = (settings(bot_of(PAPER_LIVE)) for settings in (paper_execution_settings, live_execution_settings))
+    assert paper.look_up == msgspec.structs.replace(live.look_up, immediate_not_found=True)
+    assert msgspec.structs.replace(paper, look_up=live.look_up) == live
+    assert paper.reconcile_interval is None
+
+
+def test_the_paper_exchange_gives_credit_and_the_replayed_one_none() -> None:
+    """Its books are one bot's, and an account may be that of several."""
+    assert paper_settings(bot_of(PAPER_LIVE)).credit
+    assert not simulated_settings(bot_of(PAPER)).credit
 
 
 def with_plugin(path: str, **parameters: str) -> TradingBot:
