@@ -185,7 +185,8 @@ def converged(api: Api, bots: int) -> bool:
         for one in (item.get("status") or {}).get("conditions") or []
         if one["type"] == "Progressing"
     ]
-    return len(items) == bots and reasons.count("Starting") == bots
+    # Without a node, pods that have waited for one for a minute are a problem, and no start any more.
+    return len(items) == bots and sum(reason in ("Starting", "UpToDate") for reason in reasons) == bots
 
 
 def bare_manifests(found: list[Json]) -> list[Json]:

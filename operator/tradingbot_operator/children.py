@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from tradingbot_operator.cluster import ApiError, Busy, Cluster, Gone, Missing, Refused
+from tradingbot_operator.cluster import OPENED, ApiError, Busy, Cluster, Gone, Missing, Refused
 from tradingbot_operator.kinds import (
     CONFIG_MAP,
     FOREIGN,
@@ -84,9 +84,10 @@ class Children:
         namespaces: Iterable[str] | None,
         *,
         on_change: Callable[[Owner], None],
-        on_trouble: Callable[[Kind, str], None],
+        on_trouble: Callable[[Kind, str, int], None],
     ) -> None:
-        """``namespaces`` ``None``: all of them. ``on_change`` is told whose child has changed."""
+        """``namespaces`` ``None``: all of them. ``on_change`` is told whose child has changed; ``on_trouble`` that a
+        kind can not be watched, why, and how often in a row (0: it can again)."""
         self._cluster = cluster
         self._places = [
             (kind, place) for kind in kinds for place in (namespaces if namespaces is not None else (None,))
@@ -167,8 +168,11 @@ class Children:
             try:
                 if version is None:
                     version = await self._list(kind, place)
-                self._cut.pop((kind, place), None)
                 async for change, found in self._cluster.watch(kind, place, version, SELECTOR):
+                    if change == OPENED:
+                        if self._cut.pop((kind, place), 0):
+                            self._on_trouble(kind, "it is watched again", 0)
+                        continue
                     version = found["metadata"]["resourceVersion"]
                     self._take(kind, change, found)
             except Gone:
@@ -188,7 +192,7 @@ class Children:
 
     async def _pause(self, kind: Kind, place: str | None, error: ApiError) -> None:
         times = self._cut[kind, place] = self._cut.get((kind, place), 0) + 1
-        self._on_trouble(kind, str(error))
+        self._on_trouble(kind, str(error), times)
         least = error.retry_after if isinstance(error, Busy) else 0.0
         longest = min(FIRST_PAUSE * 2 ** min(times - 1, 20), LONGEST_PAUSE)
         # Fifteen watches must not come back in the same moment.

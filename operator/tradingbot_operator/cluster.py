@@ -35,6 +35,9 @@ WATCH_FOR = 290
 """Seconds after which the server ends a watch by itself; it is taken up where it ended. Load balancers in between
 often cut what is older than five minutes, without a word."""
 
+OPENED = "OPENED"
+"""The first thing that a watch tells: the server has taken it."""
+
 PAGE = 500
 """Objects of a list in one answer."""
 
@@ -200,8 +203,8 @@ class Cluster:
     async def watch(
         self, kind: Kind, namespace: str | None, version: str, selector: str = ""
     ) -> AsyncIterator[tuple[str, Manifest]]:
-        """``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``, and the object, until the server ends it. Raises
-        ``Gone``."""
+        """``OPENED`` and nothing; then ``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``, and the object, until
+        the server ends it. Raises ``Gone``."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -214,6 +217,7 @@ class Cluster:
         try:
             if response.status >= 400:
                 raise error_of(response.status, response.headers, await response.read())
+            yield OPENED, {}
             async for line in _lines(response):
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":

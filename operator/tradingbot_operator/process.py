@@ -19,7 +19,7 @@ from kubernetes.aio.client import Configuration
 
 from tradingbot_operator.bots import Bot
 from tradingbot_operator.children import Children
-from tradingbot_operator.cluster import ApiError, Cluster
+from tradingbot_operator.cluster import ApiError, Busy, Cluster
 from tradingbot_operator.health import Pages
 from tradingbot_operator.kinds import TRADING_BOT, WATCHED, Kind, Manifest, Owner
 from tradingbot_operator.metrics import Metrics
@@ -216,7 +216,8 @@ class Operator:
         finally:
             self._metrics.reconciled(time.monotonic() - began, failed=failed)
 
-    def _failed(self, key: Owner, error: Exception, times: int) -> None:
+    def _failed(self, key: Owner, error: Exception, times: int) -> float:
+        """Seconds for which the server asks to be left alone."""
         log.warning(
             "reconcile_failed",
             namespace=key.namespace,
@@ -225,9 +226,14 @@ class Operator:
             why=f"{type(error).__name__}: {error}",
             exc_info=None if self._reconciler.is_expected(error) else error,
         )
+        return error.retry_after if isinstance(error, Busy) else 0.0
 
-    def _watch_in_trouble(self, kind: Kind, why: str) -> None:
-        log.warning("watch_away", kind=kind.name, why=why)
+    def _watch_in_trouble(self, kind: Kind, why: str, times: int) -> None:
+        if times == 0:
+            log.info("watch_back", kind=kind.name)
+        elif times & (times - 1) == 0:
+            # The first, and then less and less often.
+            log.warning("watch_away", kind=kind.name, why=why, attempt=times)
 
     # --- what is asked -----------------------------------------------------------------------------------
 

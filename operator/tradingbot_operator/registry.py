@@ -42,7 +42,7 @@ class Registry:
     def put(self, bot: Bot) -> list[Owner]:
         """What it concerns: the bot, and its account when that has changed hands or settings."""
         before = self._bots.get(bot.owner)
-        if before is not None and before.uid == bot.uid and bot.version < before.version:
+        if before is not None and before.uid == bot.uid and bot.version <= before.version:
             # What we have written ourselves is known already; the watch is behind.
             return []
         known = self._bots[bot.owner] = _known(bot)

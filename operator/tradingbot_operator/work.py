@@ -41,7 +41,7 @@ class Workers(Generic[Key]):
         work: Callable[[Key], Awaitable[Again | None]],
         pace: Pace,
         *,
-        on_failure: Callable[[Key, Exception, int], None],
+        on_failure: Callable[[Key, Exception, int], float],
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._work = work
@@ -54,6 +54,8 @@ class Workers(Generic[Key]):
         self._failures: dict[Key, int] = {}
         self._looks: dict[Key, int] = {}
         """How often in a row it was asked for another look."""
+        self._not_before: dict[Key, float] = {}
+        """Of keys that have failed: a change is no reason to try again in the same moment."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -69,7 +71,13 @@ class Workers(Generic[Key]):
     def wake(self, key: Key) -> None:
         # Something has changed: what it waits for may be near.
         self._looks.pop(key, None)
-        self._begin(key)
+        loop = asyncio.get_running_loop()
+        early = self._not_before.get(key, 0.0) - loop.time()
+        if early <= 0 or key in self._tasks or self._stopping:
+            self._begin(key)
+            return
+        self._cancel_timer(key)
+        self._timers[key] = loop.call_later(early, self._ring, key)
 
     def _begin(self, key: Key) -> None:
         if self._stopping:
@@ -84,6 +92,7 @@ class Workers(Generic[Key]):
         """It is no more: not looked at again by itself."""
         self._cancel_timer(key)
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
         self._looks.pop(key, None)
 
     async def stop(self, limit: timedelta) -> None:
@@ -108,11 +117,9 @@ class Workers(Generic[Key]):
         finally:
             del self._tasks[key]
         if key in self._woken:
-            # A key that fails is not hurried: what woke it comes again with its retry.
             self._woken.discard(key)
-            if key not in self._failures:
-                self.wake(key)
-                return
+            self.wake(key)
+            return
         if pause is not None and not self._stopping:
             self._timers[key] = asyncio.get_running_loop().call_later(pause, self._ring, key)
 
@@ -122,11 +129,15 @@ class Workers(Generic[Key]):
             again = await self._work(key)
         except Exception as error:
             times = self._failures[key] = self._failures.get(key, 0) + 1
-            self._on_failure(key, error, times)
+            least = self._on_failure(key, error, times)
             growing = self._pace.first_retry.total_seconds() * 2 ** min(times - 1, 30)
             pause: float = min(growing, self._pace.longest_retry.total_seconds())
-            return pause * (0.5 + self._jitter() / 2)
+            pause = max(pause * (0.5 + self._jitter() / 2), least)
+            soonest = max(self._pace.first_retry.total_seconds(), least)
+            self._not_before[key] = asyncio.get_running_loop().time() + min(pause, soonest)
+            return pause
         self._failures.pop(key, None)
+        self._not_before.pop(key, None)
         if again is None:
             self._looks.pop(key, None)
             after = self._pace.resync

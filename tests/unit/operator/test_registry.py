@@ -62,6 +62,7 @@ def test_what_is_older_than_what_we_know_is_passed_over() -> None:
     registry = Registry()
     registry.put(a_bot(version=5))
     assert registry.put(a_bot(version=4, state="Paused")) == []
+    assert registry.put(a_bot(version=5)) == [], "our own write, told again by the watch"
     # Made anew under its name: its versions are its own.
     again = a_bot(version=3, uid="another")
     assert registry.put(again) == [again.owner, account_of(again)]

@@ -28,12 +28,17 @@ class Rig:
         self.most_at_once = 0
         self.failed: list[tuple[str, int]] = []
         self._custom = work
+        self.least = 0.0
         self.workers: Workers[str] = Workers(
             self._work,
             PACE,
-            on_failure=lambda key, error, times: self.failed.append((key, times)),
+            on_failure=self._failed,
             jitter=lambda: 1.0,
         )
+
+    def _failed(self, key: str, error: Exception, times: int) -> float:
+        self.failed.append((key, times))
+        return self.least
 
     async def _work(self, key: str) -> Again | None:
         self.began.append((asyncio.get_running_loop().time(), key))
@@ -100,8 +105,9 @@ def test_one_that_fails_waits_longer_each_time_and_blocks_nobody() -> None:
     run_fast(scenario())
 
 
-def test_its_own_events_do_not_hurry_one_that_fails() -> None:
-    """What a failed reconcile has written wakes it again: without its pause it would turn in circles."""
+def test_a_change_does_not_hurry_one_that_fails_but_is_not_kept_waiting_either() -> None:
+    """What a failed reconcile has written wakes it: without a pause it would turn in circles. What a person mends is
+    tried within a second, and not after the long pause of many failures."""
 
     async def scenario() -> None:
         rig = Rig(_boom)
@@ -110,6 +116,26 @@ def test_its_own_events_do_not_hurry_one_that_fails() -> None:
         rig.workers.wake("poisoned")
         await asyncio.sleep(1.2)
         assert rig.times("poisoned") == [0]
+        await asyncio.sleep(30)
+        last = rig.times("poisoned")[-1]
+        await asyncio.sleep(last + 1 + 4 - asyncio.get_running_loop().time())
+        rig.workers.wake("poisoned")
+        await asyncio.sleep(0.1)
+        assert rig.times("poisoned")[-1] == last + 5
+        await rig.workers.stop(timedelta(seconds=1))
+
+    run_fast(scenario())
+
+
+def test_a_server_that_asks_for_patience_gets_it() -> None:
+    async def scenario() -> None:
+        rig = Rig(_boom)
+        rig.least = 7.0
+        rig.workers.wake("poisoned")
+        await asyncio.sleep(3)
+        rig.workers.wake("poisoned")
+        await asyncio.sleep(7)
+        assert rig.times("poisoned") == [0, 8]
         await rig.workers.stop(timedelta(seconds=1))
 
     run_fast(scenario())
