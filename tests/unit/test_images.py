@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from support.process import REPOSITORY
 from tradingbot_operator import main as operator
@@ -86,8 +87,10 @@ def test_it_is_built_in_one_stage_and_run_from_another(image: str) -> None:
     assert [step.instruction for step in before] == ["ARG"], "the base image is the caller's choice"
     assert build.base == final.base == "${PYTHON_IMAGE}", "a virtual environment fits the Python that made it only"
     assert build.name == "build"
-    [copied] = final.all("COPY")
-    assert copied == "--from=build /opt/tradingbot /opt/tradingbot"
+    copied = final.all("COPY")
+    assert copied[0] == "--from=build /opt/tradingbot /opt/tradingbot"
+    # Beside the programs only the candles, for a bot without any exchange.
+    assert copied[1:] == (["examples/candles /usr/share/tradingbot/candles"] if image == "agents" else [])
     assert not any("pip" in run or "apt" in run for run in final.all("RUN"))
     assert "PIP_INDEX_URL" in build.all("ARG"), "so is the package index"
     assert not any("://" in step.rest for stage in (build, final) for step in stage.steps), (
@@ -107,6 +110,12 @@ def test_what_it_copies_is_there_and_is_sent(image: str) -> None:
                 assert not ignored(file.relative_to(REPOSITORY).as_posix()), file
 
 
+def test_the_candles_of_the_example_are_in_the_image() -> None:
+    assert not ignored("examples/candles/BTC_USDT-5m.csv.gz")
+    spec = yaml.safe_load((REPOSITORY / "examples" / "replay.yaml").read_text())["spec"]
+    assert spec["exchange"]["replay"]["source"] == "/usr/share/tradingbot/candles"
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -118,6 +127,7 @@ def test_what_it_copies_is_there_and_is_sent(image: str) -> None:
         "docs/rbac.md",
         "charts/tradingbot-operator/values.yaml",
         "examples/live.yaml",
+        "examples/two-bots/trend.yaml",
         "scripts/simulate.py",
         "agents/Dockerfile",
         "agents/tradingbot_agents/__pycache__/x.pyc",
