@@ -286,6 +286,7 @@ def measure(cluster: ControlPlane, api: Api, operator: subprocess.Popen[str], bo
     print(f"memory: {now:.0f} MiB, at most {most:.0f}; goal {GOALS['memory'].get(bots, '-')}")
     cluster.kubectl("delete", "namespace", BARE_PLACE, "--wait=false")
     reactions(api)
+    until_calm(cluster)
     mark = cluster.audit.mark()
     time.sleep(rest)
     at_rest = cluster.audit.writes(mark, ACCOUNT)
@@ -293,6 +294,21 @@ def measure(cluster: ControlPlane, api: Api, operator: subprocess.Popen[str], bo
     for each in at_rest[:5]:
         print(f"  {each.verb} {each.resource} {each.name}")
     print(f"memory then: {memory(operator)[0]:.0f} MiB, at most {memory(operator)[1]:.0f}")
+
+
+CALM = 75.0
+"""Seconds without a write: longer than the minute after which a pod without a node is told of."""
+
+
+def until_calm(cluster: ControlPlane) -> None:
+    began = time.perf_counter()
+    mark, since = cluster.audit.mark(), began
+    while time.perf_counter() - since < CALM:
+        if time.perf_counter() - began > LIMIT:
+            raise SystemExit(f"it did not come to rest within {LIMIT:g} s")
+        time.sleep(1)
+        if cluster.audit.writes(mark, ACCOUNT):
+            mark, since = cluster.audit.mark(), time.perf_counter()
 
 
 def reactions(api: Api) -> None:
