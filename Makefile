@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test check format benchmarks reference crd chart golden servers simulate clean clean-data
+.PHONY: help run test test-long check format benchmarks reference crd chart golden servers simulate clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -14,8 +14,11 @@ help:            ## What there is
 run: $(STAMP)    ## The quick start: five agents trade three weeks of real candles on paper
 	@$(BIN)/tradingbot run examples/quickstart.yaml $(ARGS)
 
-test: $(STAMP)   ## All tests
+test: $(STAMP)   ## The everyday tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(STAMP) ## The tests that take minutes: the operator's whole life, its faults, the chart on a cluster
+	@$(BIN)/python -m pytest -m minutes $(ARGS)
 
 simulate: $(STAMP) ## The deterministic simulation: SEEDS=10000 lives of a bot, and what they met
 	@$(BIN)/python scripts/simulate.py --seeds $(SEEDS) $(ARGS)

@@ -87,7 +87,9 @@ def _is_new(child: Manifest, now: datetime) -> bool:
 def _of_a_pod(ref: Ref, pod: Manifest, last_words: Mapping[Crashed, str], now: datetime) -> Iterable[Problem]:
     component, status = component_of(pod), pod.get("status") or {}
     for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False" and not _is_new(pod, now):
+        waits = condition["type"] == "PodScheduled" and condition["status"] == "False"
+        # The condition stays when the pod has found a node, or has ended.
+        if waits and _is_unscheduled(pod) and not _is_new(pod, now):
             yield Problem(component, "Unschedulable", f"no node takes its pod: {condition.get('message', '')}")
     for one in _containers(pod):
         reason, message = _waiting(one)
@@ -107,6 +109,11 @@ def _of_a_pod(ref: Ref, pod: Manifest, last_words: Mapping[Crashed, str], now: d
             )
     if status.get("phase") == "Failed" and status.get("reason"):
         yield Problem(component, status["reason"], status.get("message") or "its pod has failed")
+
+
+def _is_unscheduled(pod: Manifest) -> bool:
+    phase = (pod.get("status") or {}).get("phase", "Pending")
+    return phase == "Pending" and not (pod.get("spec") or {}).get("nodeName")
 
 
 def _of_a_claim(ref: Ref, claim: Manifest, now: datetime) -> Iterable[Problem]:

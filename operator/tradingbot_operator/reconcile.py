@@ -165,8 +165,6 @@ class Reconciler:
     async def _let_go(self, bot: Bot, verdict: Verdict, now: datetime) -> None:
         if not bot.has_finalizer:
             return
-        if verdict.left:
-            await tell(self._cluster, bot, "PositionsLeft", verdict.left, now, warning=True)
         meta = bot.body["metadata"]
         patch = {
             "metadata": {
@@ -175,9 +173,12 @@ class Reconciler:
             }
         }
         try:
-            await self._cluster.merge(TRADING_BOT, bot.namespace, bot.name, patch)
+            # It is gone with that: known at once, so that it is let go and told of once.
+            self._changed(bot, await self._cluster.merge(TRADING_BOT, bot.namespace, bot.name, patch))
         except Missing:
             return
+        if verdict.left:
+            await tell(self._cluster, bot, "PositionsLeft", verdict.left, now, warning=True)
 
     async def _choice(self, bot: Bot, spec: TradingBot, asked: Pinned) -> Choice:
         running = self._running(bot)

@@ -177,6 +177,8 @@ def _progressing(findings: Findings) -> Condition:
         return _yes("Progressing", "Rolling", f"still to get revision {findings.revision}: {', '.join(behind)}")
     if _waiting(findings) and not findings.problems:
         return _yes("Progressing", "Starting", "everything is made; not all of it is ready yet")
+    if findings.problems:
+        return _no("Progressing", "UpToDate", "everything is made; what is wrong with it is said by Degraded")
     return _no("Progressing", "UpToDate", "everything is as it should be")
 
 

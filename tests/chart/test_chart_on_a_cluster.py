@@ -17,7 +17,7 @@ from support.kubernetes import Api, Cluster, Json, Refused, address, until
 from support.process import REPOSITORY
 from tradingbot_operator.kinds import OWN, Kind
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes]
 
 PAPER: Json = yaml.safe_load((REPOSITORY / "examples" / "paper.yaml").read_text())
 

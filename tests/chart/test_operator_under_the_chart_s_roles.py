@@ -10,7 +10,7 @@ from support.chart import Release
 from support.kubernetes import Cluster, Json, until
 from support.operator_rig import OperatorRig, operator_rig
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.usefixtures("controllers")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.usefixtures("controllers"), pytest.mark.minutes]
 
 
 @pytest.mark.parametrize("scope", ["cluster", "namespace"])

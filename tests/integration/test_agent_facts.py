@@ -28,7 +28,7 @@ from tradingbot_operator.builders.access import access as builders_access
 
 __all__ = ["control_plane", "namespace"]
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.process]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.process, pytest.mark.minutes]
 
 BOTS = "tradingbot.dev/v1alpha1/tradingbots"
 CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -41,6 +41,8 @@ from tradingbot_operator.builders import backup, influxdb, postgres, rabbitmq
 from tradingbot_operator.kinds import Manifest
 from tradingbot_operator.names import TOKEN_KEY, URL_KEY, account_id
 
+pytestmark = pytest.mark.minutes
+
 NAMESPACE = "trading"
 BOT = load_object(LIVE)
 ACCOUNT = account_id(BOT)

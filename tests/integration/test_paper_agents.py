@@ -29,6 +29,7 @@ from tradingbot_agents.ledger.port import Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
 
 pytestmark = [
+    pytest.mark.minutes,
     pytest.mark.process,
     pytest.mark.parametrize("rabbitmq_server", [INSTALLED], indirect=True),
 ]

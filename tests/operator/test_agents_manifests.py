@@ -17,7 +17,7 @@ from tradingbot_operator.desired import pin
 from tradingbot_operator.kinds import kind_of, ref_of
 from tradingbot_operator.names import AGENTS, Annotation, Component
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes]
 
 Command = Callable[..., Completed]
 

@@ -18,6 +18,8 @@ from tradingbot_operator.compare import difference
 from tradingbot_operator.kinds import FOREIGN, Kind, kind_of, ref_of
 from tradingbot_operator.names import account_id
 
+pytestmark = pytest.mark.minutes
+
 Command = Callable[..., Completed]
 
 LONGEST = "b" * 40

@@ -28,6 +28,7 @@ def pod(
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENDED = {"terminated": {"exitCode": 4, "reason": "Error"}}
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "message": "no node"}
 LOOPING = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}
 
 
@@ -102,6 +103,8 @@ def test_a_problem_in_words(children: dict[Ref, Manifest], told: str) -> None:
         child("PersistentVolumeClaim", status={"phase": "Bound"}),
         child("Job", Component.BACKUP, status={"conditions": [{"type": "Failed", "status": "True"}]}),
         child("Deployment", status={"conditions": [{"type": "Progressing", "status": "True"}]}),
+        child("Pod", spec={"nodeName": "one"}, status={"phase": "Pending", "conditions": [UNSCHEDULED]}),
+        child("Pod", status={"phase": "Succeeded", "conditions": [UNSCHEDULED]}),
         child("Pod"),
     ],
 )
