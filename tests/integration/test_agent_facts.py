@@ -17,7 +17,8 @@ import yaml
 from support.certificates import Authority
 from support.influxdb import InfluxServer
 from support.kubernetes import Cluster, control_plane, namespace, until
-from support.process import REPOSITORY, Process
+from support.operator_rig import install_crd
+from support.process import Process
 from support.rabbitmq import INSTALLED, RabbitServer
 from support.specs import LIVE
 from support.stack import AgentProcess, Stack, running_stack
@@ -31,7 +32,6 @@ __all__ = ["control_plane", "namespace"]
 pytestmark = [pytest.mark.kubernetes, pytest.mark.process, pytest.mark.minutes]
 
 BOTS = "tradingbot.dev/v1alpha1/tradingbots"
-CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"
 KINDS = {
     "ServiceAccount": "v1/serviceaccounts",
     "Role": "rbac.authorization.k8s.io/v1/roles",
@@ -43,15 +43,7 @@ Json = dict[str, Any]
 @pytest.fixture
 def cluster(control_plane: Cluster) -> Cluster:
     """With the CRD."""
-    api = control_plane.api
-    crd = yaml.safe_load((REPOSITORY / "crds" / "tradingbots.yaml").read_text())
-    api.apply(CRDS, crd)
-
-    def established() -> bool:
-        conditions = api.get(CRDS, None, crd["metadata"]["name"])["status"]["conditions"] or []
-        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-    until(established, "the CRD is established")
+    install_crd(control_plane)
     return control_plane
 
 

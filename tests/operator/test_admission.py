@@ -30,7 +30,7 @@ from tradingbot_api.crd_rules import BY_LIST_TYPE, CEL_RULES, OPERATOR_ONLY
 from tradingbot_api.model import camel
 from unit.api.test_api_rules import BROKEN, TESTNET
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.usefixtures("tradingbots")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes, pytest.mark.usefixtures("tradingbots")]
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
