@@ -37,7 +37,7 @@ from tradingbot_operator.kinds import OWN, kind_of
 from tradingbot_operator.names import MANAGER, Label
 from tradingbot_operator.settings import PACE
 
-CRD = Path("/tmp/op/crd.json")
+CRD = Path(__file__).resolve().parent.parent / "crds" / "tradingbots.yaml"
 OPERATOR_PLACE, BOTS_PLACE, BARE_PLACE = "operator", "bots", "bare"
 ACCOUNT = f"system:serviceaccount:{OPERATOR_PLACE}:{MANAGER}"
 GOALS = {"ratio": 0.5, "memory": {100: 120, 1000: 400}, "seconds": 1.0}
