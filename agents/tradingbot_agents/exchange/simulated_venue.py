@@ -10,6 +10,7 @@ nothing had happened. Books are durable before a caller learns of them (see ``st
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -91,7 +92,7 @@ class SimulatedSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("; ".join(wrong))
 
 
-class SimulatedVenue:
+class SimulatedVenue(ABC):
     """``TradingVenue`` but for its market: a subclass plays the bars, and says what rules and prices are."""
 
     def __init__(
@@ -138,14 +139,14 @@ class SimulatedVenue:
 
     # Of a subclass
 
+    @abstractmethod
     async def _catch_up(self, symbol: str | None) -> None:
         """Play what has happened by now, in ``symbol`` or (``None``) in all that have orders. Raises
         ``ExchangeError`` when that can not be known."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _quote(self, symbol: str) -> Candle | None:
         """The last bar, closing at the price of now; ``None`` before the first."""
-        raise NotImplementedError
 
     def _match_in_bar(self, order: BookOrder, bar: Candle) -> Match:
         """What a bar that has closed does to a resting order."""
