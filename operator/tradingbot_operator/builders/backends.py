@@ -12,6 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from tradingbot_api import ResourceAmounts, Resources, format_bytes, parse_bytes
+from tradingbot_api.backends import DatabaseStorage, MessagingStorage, TimeSeriesStorage
 from tradingbot_operator.builders import pods
 from tradingbot_operator.kinds import Manifest
 
@@ -35,12 +36,8 @@ class Access(msgspec.Struct, frozen=True):
     token: SecretKey | None = None
 
 
-class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    size: int
-    """Bytes."""
-    class_name: str | None
-    when_deleted: str
-    """Retain or Delete."""
+Storage = MessagingStorage | TimeSeriesStorage | DatabaseStorage
+"""A server's volume, as its spec has it."""
 
 
 def amounts(cpu: str, requested: int, limit: int) -> Resources:
@@ -91,7 +88,7 @@ def stateful_set(
     uid: int,
     gid: int,
     container: Manifest,
-    volume: Volume,
+    volume: Storage,
     volumes: list[Manifest],
     grace: int,
     pod: Manifest | None = None,

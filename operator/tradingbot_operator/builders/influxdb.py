@@ -9,7 +9,7 @@ from __future__ import annotations
 from tradingbot_api import TradingBot
 from tradingbot_operator import images, names
 from tradingbot_operator.builders import backends, pods
-from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
+from tradingbot_operator.builders.backends import Access, Generate, SecretKey
 from tradingbot_operator.kinds import Manifest
 from tradingbot_operator.names import INFLUXDB_PORT, TOKEN_KEY, URL_KEY, Component
 
@@ -113,7 +113,6 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
         },
         {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
     ]
-    storage = settings.storage
     return [
         backends.service(name, namespace, labels, selector, "http", INFLUXDB_PORT),
         backends.stateful_set(
@@ -124,7 +123,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             uid=images.INFLUXDB_UID,
             gid=images.INFLUXDB_GID,
             container=container,
-            volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
+            volume=settings.storage,
             volumes=volumes,
             # 2.7 has no handler for SIGTERM and ends at once; each write is on disk before it is answered.
             grace=30,

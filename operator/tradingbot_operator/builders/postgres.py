@@ -11,7 +11,7 @@ from urllib.parse import quote
 from tradingbot_api import TradingBot, format_bytes, parse_bytes
 from tradingbot_operator import images, names
 from tradingbot_operator.builders import backends, pods
-from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
+from tradingbot_operator.builders.backends import Access, Generate, SecretKey
 from tradingbot_operator.kinds import Manifest
 from tradingbot_operator.names import POSTGRES_PORT, URL_KEY, Component, account_id
 
@@ -121,7 +121,6 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
         # What containers get by default is too little for parallel queries.
         {"name": "memory", **pods.empty_dir(128 * backends.MEBIBYTE, in_memory=True)},
     ]
-    storage = settings.storage
     return [
         backends.service(name, namespace, labels, selector, "postgresql", POSTGRES_PORT),
         backends.stateful_set(
@@ -132,7 +131,7 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
             uid=images.POSTGRES_UID,
             gid=images.POSTGRES_GID,
             container=container,
-            volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
+            volume=settings.storage,
             volumes=volumes,
             # The image asks to be stopped by SIGINT: it ends its clients' sessions and writes a checkpoint.
             grace=120,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from tradingbot_api import TradingBot, format_bytes
 from tradingbot_operator import images, names
 from tradingbot_operator.builders import backends, pods
-from tradingbot_operator.builders.backends import Access, Generate, SecretKey, Volume
+from tradingbot_operator.builders.backends import Access, Generate, SecretKey
 from tradingbot_operator.kinds import Manifest
 from tradingbot_operator.names import AMQP_PORT, URL_KEY, Component
 
@@ -150,7 +150,6 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
         {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
         {"name": "log", **pods.empty_dir(16 * backends.MEBIBYTE)},
     ]
-    storage = settings.storage
     return [
         {
             "apiVersion": "v1",
@@ -167,7 +166,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             uid=images.RABBITMQ_UID,
             gid=images.RABBITMQ_GID,
             container=container,
-            volume=Volume(size=storage.size, class_name=storage.class_name, when_deleted=storage.when_deleted),
+            volume=settings.storage,
             volumes=volumes,
             grace=_GRACE,
         ),
