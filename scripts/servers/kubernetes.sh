@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A Kubernetes control plane (kube-apiserver, etcd, kube-controller-manager, kube-scheduler) and kubectl, built from their
-# Go modules: there is no other way without a download. Needs Go 1.26; takes 6 to 10 minutes on two cores and up to 4 GB
-# of Go's build cache, once. Prints the programs' folder. Skips what is there.
+# Kubernetes: a control plane (kube-apiserver, etcd, kube-controller-manager, kube-scheduler), kubectl, and what a node runs
+# of it (kubelet, kube-proxy), built from their Go modules: there is no other way without a download. Needs Go 1.26; takes
+# 6 to 10 minutes on two cores and up to 4 GB of Go's build cache, once. Prints the programs' folder. Skips what is there.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/kubernetes" && pwd)
 version=$(sed -n 's/^[[:space:]]k8s\.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$source/go.mod")
 bin=${TRADINGBOT_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/tradingbot-servers}/kubernetes/bin
-programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl)
+programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy)
 
 complete() {
   for program in "${programs[@]}"; do [ -x "$bin/$program" ] || return; done
