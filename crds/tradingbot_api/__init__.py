@@ -20,6 +20,7 @@ from .backends import (
     TimeSeries,
 )
 from .decimals import format_decimal, parse_decimal, parse_fraction
+from .deployment import SHARED_FOLDER, cluster_mistakes, process_mistakes
 from .dumping import dump, resolved, revision
 from .durations import format_duration, parse_duration
 from .exchange import SIMULATED, Account, Exchange, Fees, Replay, SecretRef, Simulated, UrlSecretRef
@@ -65,6 +66,7 @@ from .types import (
 __all__ = [
     "API_VERSION",
     "KIND",
+    "SHARED_FOLDER",
     "SIMULATED",
     "TIMEFRAMES",
     "Account",
@@ -124,6 +126,7 @@ __all__ = [
     "UrlSecretRef",
     "ValueAtRisk",
     "Volatility",
+    "cluster_mistakes",
     "defaults",
     "dump",
     "format_bytes",
@@ -144,6 +147,7 @@ __all__ = [
     "parse_schedule",
     "parse_symbol",
     "parse_timestamp",
+    "process_mistakes",
     "resolved",
     "revision",
     "settled_candles",

@@ -10,7 +10,9 @@ import msgspec
 
 from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import Cluster, Conflict, Missing
+from tradingbot_operator.compare import difference
 from tradingbot_operator.kinds import CONFIG_MAP, FOREIGN, KINDS, SERVICE_ACCOUNT, Manifest, kind_of, owner_of
+from tradingbot_operator.names import Label
 from tradingbot_operator.plan import Delete, Plan, Why, Write
 
 _MERGED = (CONFIG_MAP.name, SERVICE_ACCOUNT.name)
@@ -24,15 +26,20 @@ class Foreign(Exception):
 class Done(msgspec.Struct, frozen=True):
     writes: list[Write]
     deletes: list[Delete]
+    in_vain: list[Write]
+    """Of the writes, repairs after which the object is as it was: something in the cluster, such as an admission
+    policy, wants it otherwise."""
 
 
 async def carry_out(cluster: Cluster, children: Children, namespace: str, plan: Plan) -> Done:
     """Writes in their order, then deletes. Raises ``ApiError``, or ``Foreign``; what was done by then stays."""
-    done = Done([], [])
+    done = Done([], [], [])
     for write in plan.writes:
         found = await _write(cluster, write)
         children.put(kind_of(write.manifest), found)
         done.writes.append(write)
+        if write.why is Why.DRIFTED and difference(found, write.manifest) == write.detail:
+            done.in_vain.append(write)
     for delete in plan.deletes:
         kind = KINDS[delete.ref.kind]
         if await cluster.delete(kind, namespace, delete.ref.name, delete.uid):
@@ -82,10 +89,13 @@ async def _ours(cluster: Cluster, manifest: Manifest) -> Manifest:
     found = await _read(cluster, manifest)
     if found is None:
         raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} came and went")
-    if owner_of(found) != owner_of(manifest):
+    ours = owner_of(manifest)
+    if owner_of(found) != ours:
+        is_of_a_bot = ours is not None and ours.label == Label.BOT
+        owner, way_out = ("bot", ", or give the bot another name") if is_of_a_bot else ("account", "")
         raise Foreign(
-            f"{manifest['kind']} {manifest['metadata']['name']} is there already, and not made for this bot: delete"
-            " or rename it, or give the bot another name"
+            f"{manifest['kind']} {manifest['metadata']['name']} is there already, and not made for this {owner}:"
+            f" delete or rename it{way_out}"
         )
     return found
 

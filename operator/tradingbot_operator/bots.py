@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from tradingbot_api import SpecInvalid, TradingBot, load_object, parse_timestamp
+from tradingbot_api import SpecInvalid, TradingBot, cluster_mistakes, load_object, parse_timestamp
 from tradingbot_operator.kinds import Manifest, Owner, version_of
 from tradingbot_operator.names import FINALIZER, Annotation, Label
 from tradingbot_operator.status import Deletion
@@ -92,8 +92,12 @@ class Bot(msgspec.Struct, frozen=True):
 
     def read(self) -> TradingBot:
         """The typed spec with its defaults. Raises ``SpecInvalid``: the API server knows fewer rules than we do, and
-        an object may be older than a rule."""
-        return load_object(self.body)
+        an object may be older than a rule; or it can run, and not on a cluster."""
+        bot = load_object(self.body)
+        mistakes = cluster_mistakes(bot)
+        if mistakes:
+            raise SpecInvalid("TradingBot", mistakes)
+        return bot
 
 
 def owner(namespace: str, name: str) -> Owner:

@@ -114,10 +114,6 @@ class Children:
     def of(self, owner: Owner) -> dict[Ref, Manifest]:
         return {ref: child.unpack() for ref, child in self._children.get(owner, {}).items()}
 
-    def one(self, owner: Owner, ref: Ref) -> Manifest | None:
-        child = self._children.get(owner, {}).get(ref)
-        return None if child is None else child.unpack()
-
     def put(self, kind: Kind, found: Manifest) -> None:
         """It was just read or written."""
         owner = owner_of(found)
@@ -126,7 +122,8 @@ class Children:
         names = self._owners.setdefault((kind.name, meta["namespace"]), {})
         before = names.get(ref.name)
         known = None if before is None else self._children[before].get(ref)
-        if known is not None and known.uid == meta["uid"] and version_of(found) < known.version:
+        if known is not None and version_of(found) < known.version:
+            # Of another uid it is the end of an older one of its name.
             return
         if before is not None and before != owner:
             self._drop(before, ref)
@@ -177,6 +174,8 @@ class Children:
                     self._take(kind, change, found)
             except Gone:
                 version = None
+                # A server that finds everything too old is not to be asked without end.
+                await asyncio.sleep(FIRST_PAUSE * random.uniform(0.5, 1.0))
             except (Missing, Refused) as error:
                 version = None
                 if kind not in FOREIGN:
@@ -184,7 +183,8 @@ class Children:
                     await self._pause(kind, place, error)
                     continue
                 # Not installed, or the chart was not told that it is.
-                self._replace(kind, place, [])
+                for each in sorted(self._forget_others(kind, place, set(), None)):
+                    self._on_change(each)
                 self._saw(kind, place)
                 await asyncio.sleep(NOT_INSTALLED_PAUSE)
             except ApiError as error:
@@ -199,8 +199,23 @@ class Children:
         await asyncio.sleep(max(least, longest * random.uniform(0.5, 1.0)))
 
     async def _list(self, kind: Kind, place: str | None) -> str:
-        items, version = await self._cluster.list(kind, place, SELECTOR)
-        self._replace(kind, place, items)
+        there: set[tuple[str, str]] = set()
+        changed: set[Owner] = set()
+        version = ""
+        try:
+            async for items, told in self._cluster.pages(kind, place, SELECTOR):
+                version = told
+                for item in items:
+                    there.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+                    self.put(kind, item)
+                    owner = owner_of(item)
+                    if owner is not None:
+                        changed.add(owner)
+            changed |= self._forget_others(kind, place, there, int(version))
+        finally:
+            # Also of a list that broke off: what was put in is known from then on, and no news any more.
+            for each in sorted(changed):
+                self._on_change(each)
         self._saw(kind, place)
         return version
 
@@ -221,21 +236,18 @@ class Children:
         if owner is not None:
             self._on_change(owner)
 
-    def _replace(self, kind: Kind, place: str | None, items: list[Manifest]) -> None:
-        """What is no longer there is forgotten: it was deleted while nobody watched."""
-        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
+    def _forget_others(
+        self, kind: Kind, place: str | None, there: set[tuple[str, str]], version: int | None
+    ) -> set[Owner]:
+        """What is no longer there is forgotten: it was deleted while nobody watched. But not what is newer than the
+        list: we have made it while the list was under way. Whose they were."""
         changed = set()
         for namespace, name, owner in list(self._known(kind, place)):
-            if (namespace, name) not in there:
-                self._drop(owner, Ref(kind.name, name))
+            ref = Ref(kind.name, name)
+            if (namespace, name) not in there and (version is None or self._children[owner][ref].version <= version):
+                self._drop(owner, ref)
                 changed.add(owner)
-        for item in items:
-            self.put(kind, item)
-            owner_now = owner_of(item)
-            if owner_now is not None:
-                changed.add(owner_now)
-        for each in sorted(changed):
-            self._on_change(each)
+        return changed
 
     def _known(self, kind: Kind, place: str | None) -> Iterator[tuple[str, str, Owner]]:
         for (name_of_kind, namespace), names in self._owners.items():

@@ -38,7 +38,7 @@ often cut what is older than five minutes, without a word."""
 OPENED = "OPENED"
 """The first thing that a watch tells: the server has taken it."""
 
-PAGE = 500
+PAGE = 100
 """Objects of a list in one answer."""
 
 CONNECTIONS = 40
@@ -176,11 +176,11 @@ class Cluster:
         )
         return found
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, *, orphan: bool = False) -> bool:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> bool:
         """That very object; whether it was there."""
         options = {
             "preconditions": {"uid": uid},
-            "propagationPolicy": "Orphan" if orphan else "Background",
+            "propagationPolicy": "Background",
         }
         try:
             await self._json("DELETE", kind.path(namespace, name), body=options)
@@ -188,16 +188,19 @@ class Cluster:
             return False
         return True
 
-    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> tuple[list[Manifest], str]:
-        """All of them, and the version from which a watch goes on. Items lack ``apiVersion`` and ``kind``."""
-        items: list[Manifest] = []
+    async def pages(
+        self, kind: Kind, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+        """All of them, some at a time, for as Python's objects they take ten times as much as on the wire; with each
+        page the version from which a watch goes on. Items lack ``apiVersion`` and ``kind``. Raises ``Gone`` when the
+        server has forgotten the list before its end."""
         query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
         while True:
             page = await self._json("GET", kind.path(namespace), query)
-            items += page["items"] or ()
+            yield page["items"] or [], page["metadata"]["resourceVersion"]
             more = page["metadata"].get("continue")
             if not more:
-                return items, page["metadata"]["resourceVersion"]
+                return
             query["continue"] = more
 
     async def watch(
@@ -216,10 +219,10 @@ class Cluster:
         response = await self._send("GET", kind.path(namespace), query, None, "", limit)
         try:
             if response.status >= 400:
-                raise error_of(response.status, response.headers, await response.read())
+                raise error_of(response.status, response.headers, await _read(response))
             yield OPENED, {}
             async for line in _lines(response):
-                event = msgspec.json.decode(line)
+                event = _decoded(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
                     raise error_of(status.get("code", 500), {}, msgspec.json.encode(status))
@@ -245,7 +248,7 @@ class Cluster:
         body: Manifest | None = None,
         content: str = "application/json",
     ) -> Any:
-        return msgspec.json.decode(await self._answer(verb, path, query, body, content))
+        return _decoded(await self._answer(verb, path, query, body, content))
 
     async def _answer(
         self,
@@ -260,9 +263,7 @@ class Cluster:
         limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
         response = await self._send(verb, path, query, body, content, limit)
         try:
-            found = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Away(f"the API server's answer was cut: {_why(error)}") from error
+            found = await _read(response)
         finally:
             response.release()
         if response.status >= 400:
@@ -294,6 +295,21 @@ class Cluster:
 
     def _count(self, verb: str, status: int) -> None:
         self.requests[verb, status] = self.requests.get((verb, status), 0) + 1
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Away(f"the API server's answer was cut: {_why(error)}") from error
+
+
+def _decoded(answer: bytes) -> Any:
+    try:
+        return msgspec.json.decode(answer)
+    except msgspec.DecodeError as error:
+        # Of a proxy in between: what the server itself says is JSON.
+        raise Away(f"what was answered is not JSON: {answer[:200].decode(errors='replace')!r}") from error
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

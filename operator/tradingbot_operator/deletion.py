@@ -63,10 +63,10 @@ def judge(
     deadline = since + BLOCK_LIMIT
     if now >= deadline:
         return Verdict(waits=None, left=f"{held} left, for nobody decided within {BLOCK_LIMIT}")
-    failed = f"could not be sold within {FLATTEN_LIMIT}: " if policy == "Flatten" else ""
+    failed = f" could not be sold within {FLATTEN_LIMIT}" if policy == "Flatten" else ""
     waits = Deletion(
         phase="Blocked",
-        waiting_for=f"{held} {failed}set state: Flatten or deletionPolicy: Retain, {WAY_OUT}",
+        waiting_for=f"{held}{failed}: set state: Flatten or deletionPolicy: Retain, {WAY_OUT}",
         since=since,
         deadline=deadline,
     )

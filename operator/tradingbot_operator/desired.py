@@ -6,8 +6,8 @@ pods that run are left alone when an operator of another version would make othe
 ConfigMap, from which its pods mount the spec, and from which the operator takes the workloads again for as long as
 they run.
 
-What changes no pod (RBAC, network, the check's schedule) follows the revision that is applied; ``state``, and how to
-update and delete, follow the spec as it is.
+What changes no agent (RBAC, network, the check, the removal of old history) follows the revision that is applied;
+``state``, and how to update and delete, follow the spec as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import msgspec
 
@@ -31,6 +32,7 @@ from tradingbot_operator.builders import (
     migration,
     network,
     postgres,
+    prune,
     rabbitmq,
 )
 from tradingbot_operator.kinds import Manifest, Ref, ref_of
@@ -41,7 +43,10 @@ from tradingbot_operator.revisions import Pod
 _REVISION_LENGTH = 12
 
 _SERVERS = (Component.RABBITMQ, Component.INFLUXDB)
-"""A bot's own, whose StatefulSets belong to a revision too."""
+"""A bot's own."""
+
+_OF_A_REVISION = ("ConfigMap", "StatefulSet")
+"""Of a server: its settings, which it reads when it starts, go with its pod."""
 
 READY, NOT_READY = "ready", "not ready"
 
@@ -50,8 +55,8 @@ class Pinned(msgspec.Struct, frozen=True):
     revision: str
     bot: TradingBot
     image: str
-    workloads: dict[Component, Manifest]
-    """Of the agents, and of the servers that are managed as StatefulSets."""
+    workloads: dict[Component, list[Manifest]]
+    """Of the agents, one each; and of the servers that are managed as StatefulSets, those with their settings."""
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -74,12 +79,12 @@ def pin(bot: TradingBot, namespace: str, image: str) -> Pinned:
     return Pinned(revision, bot, image, _workloads(bot, namespace, image, revision))
 
 
-def _workloads(bot: TradingBot, namespace: str, image: str, revision: str) -> dict[Component, Manifest]:
-    found = {each: agents.workload(each, bot, namespace, image, revision) for each in AGENTS}
+def _workloads(bot: TradingBot, namespace: str, image: str, revision: str) -> dict[Component, list[Manifest]]:
+    found = {each: [agents.workload(each, bot, namespace, image, revision)] for each in AGENTS}
     for component in _SERVERS:
-        for manifest in _server(component, bot, namespace):
-            if manifest["kind"] == "StatefulSet":
-                found[component] = manifest
+        own = [each for each in _server(component, bot, namespace) if each["kind"] in _OF_A_REVISION]
+        if own:
+            found[component] = own
     return found
 
 
@@ -97,9 +102,10 @@ def unpin(revision: str, found: Manifest) -> Pinned | None:
     """``None``: another version of the operator pinned it, in a way that this one does not take."""
     try:
         told = config.read_spec_config(found)
-    except (SpecInvalid, KeyError, msgspec.MsgspecError):
+        workloads = {Component(name): each for name, each in told.workloads.items()}
+    except (SpecInvalid, KeyError, ValueError, msgspec.MsgspecError):
         return None
-    return Pinned(revision, told.bot, told.image, {Component(name): each for name, each in told.workloads.items()})
+    return Pinned(revision, told.bot, told.image, workloads)
 
 
 # --- a bot ------------------------------------------------------------------------------------------------------
@@ -111,12 +117,13 @@ def of_bot(
     pinned: Iterable[Pinned],
     revisions: Mapping[Component, Pinned],
     *,
+    uid: str,
     state: str,
     migrating: bool,
     positions_open: bool,
 ) -> list[Wanted]:
-    """What others need comes first. ``pinned`` are the revisions whose ConfigMaps are kept; ``revisions`` that of
-    each agent that is to be there now."""
+    """What others need comes first. ``uid`` is the TradingBot's. ``pinned`` are the revisions whose ConfigMaps are
+    kept; ``revisions`` that of each agent that is to be there now."""
     bot, image = target.bot, target.image
     wanted = [
         Wanted(manifest=manifest, once=True, owned=not stays)
@@ -132,25 +139,28 @@ def of_bot(
     wanted += _simple(network.of_bot(bot, namespace))
     wanted += _simple([agents.service(bot, namespace)])
     for component in _SERVERS:
-        for manifest in _server(component, bot, namespace):
-            if manifest["kind"] == "StatefulSet":
-                manifest = target.workloads.get(component, manifest)
-            wanted.append(Wanted(manifest=manifest))
+        pinned_ones = {ref_of(each): each for each in target.workloads.get(component, ())}
+        wanted += _simple(pinned_ones.get(ref_of(each), each) for each in _server(component, bot, namespace))
     claim = agents.paper_volume(bot, namespace)
     if claim is not None:
         wanted.append(Wanted(manifest=claim, once=True, owned=not agents.paper_volume_stays(bot)))
     if migrating:
         job = migration.job(bot, namespace, image, target.revision)
         wanted.append(Wanted(manifest=job, once=True, comes_and_goes=True))
-    wanted += _simple([revisions[each].workloads[each] for each in AGENTS if each in revisions])
-    wanted += _simple([check.cron_job(bot, namespace, image, target.revision)])
+    wanted += _simple(chain.from_iterable(revisions[each].workloads[each] for each in AGENTS if each in revisions))
+    wanted += _simple(
+        [
+            check.cron_job(bot, namespace, image, target.revision, uid),
+            prune.cron_job(bot, namespace, image, target.revision),
+        ]
+    )
     budgets = disruption.budgets(bot, namespace, has_positions=positions_open)
     wanted += [Wanted(manifest=manifest, comes_and_goes=True) for manifest in budgets]
     return wanted
 
 
 def _pin_config(pinned: Pinned, namespace: str) -> Manifest:
-    workloads = {component.value: manifest for component, manifest in pinned.workloads.items()}
+    workloads = {component.value: manifests for component, manifests in pinned.workloads.items()}
     return config.spec_config(pinned.bot, namespace, pinned.image, pinned.revision, workloads)
 
 
@@ -294,4 +304,16 @@ def references(bot: TradingBot) -> list[Reference]:
         url = spec.database.external.url_secret_ref
         why = "it is to hold PostgreSQL's address (spec.database.external.urlSecretRef)"
         found.append(Reference("database", url.name, (url.key,), why))
+    credentials = agents.credentials(Component.REALITY_CHECK, bot)
+    if credentials is not None:
+        why = f"it is to hold a key of {spec.exchange.name} that only reads (spec.realityCheck.credentialsSecretRef)"
+        found.append(Reference(Component.REALITY_CHECK, credentials.name, ("apiKey", "secret"), why))
+    for notification in spec.notifications:
+        url = notification.url_secret_ref
+        why = f"it is to hold the address of the notification {notification.name} (spec.notifications)"
+        found.append(Reference(Component.REALITY_CHECK, url.name, (url.key,), why))
+    ping = spec.reality_check.ping_url_secret_ref
+    if ping is not None:
+        why = "it is to hold the address that is called after a passed check (spec.realityCheck.pingUrlSecretRef)"
+        found.append(Reference(Component.REALITY_CHECK, ping.name, (ping.key,), why))
     return found

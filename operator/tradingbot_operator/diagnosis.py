@@ -14,6 +14,14 @@ from tradingbot_operator.names import Component, Label
 PATIENCE = timedelta(minutes=1)
 """For what every new pod goes through: no node yet, no volume yet."""
 
+RECENTLY = timedelta(minutes=10)
+"""A container that ended less long ago, and is not ready again, is not over it: Kubernetes pauses for up to five
+minutes between two attempts, and each attempt runs for a while."""
+
+VERDICTS = (7, 8)
+"""Exit codes of a reality check that has done its work: it has failed, or could not know. It tells what it found
+itself."""
+
 
 class Problem(msgspec.Struct, frozen=True, order=True):
     component: str
@@ -29,19 +37,28 @@ class Crashed(msgspec.Struct, frozen=True, order=True):
     """A container whose last words are worth reading."""
 
     pod: str
+    uid: str
+    """Of the pod: a StatefulSet gives the next one the same name."""
     container: str
     restarts: int
+    again: bool
+    """It runs again: the words are those of the container before it."""
 
 
-_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
+_PULLING = frozenset({"ImagePullBackOff", "ErrImagePull"})
+"""An attempt, and the pause before the next: one problem, or each would be news."""
+_IMAGE = _PULLING | {"InvalidImageName", "ErrImageNeverPull"}
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
 def problems(children: Mapping[Ref, Manifest], last_words: Mapping[Crashed, str], now: datetime) -> list[Problem]:
     """Each thing once, by component."""
     found: set[Problem] = set()
+    pods = _current(children)
     for ref, child in children.items():
         match ref.kind:
+            case "Pod" if ref not in pods:
+                continue
             case "Pod":
                 found |= set(_of_a_pod(ref, child, last_words, now))
             case "PersistentVolumeClaim":
@@ -53,15 +70,42 @@ def problems(children: Mapping[Ref, Manifest], last_words: Mapping[Crashed, str]
     return sorted(found)
 
 
-def crashed(children: Mapping[Ref, Manifest]) -> list[Crashed]:
-    """Containers that have ended badly and are not running again."""
+def crashed(children: Mapping[Ref, Manifest], now: datetime) -> list[Crashed]:
+    """Containers that have ended badly and do not work again."""
     return [
-        Crashed(ref.name, status["name"], status.get("restartCount", 0))
-        for ref, child in sorted(children.items())
-        if ref.kind == "Pod"
+        _crashed(ref, child, status)
+        for ref, child in sorted(_current(children).items())
         for status in _containers(child)
-        if _waiting(status)[0] == "CrashLoopBackOff" or _ended_badly(status)
+        if _has_crashed(child, status, now)
     ]
+
+
+def _crashed(ref: Ref, pod: Manifest, status: Manifest) -> Crashed:
+    return Crashed(
+        pod=ref.name,
+        uid=pod["metadata"].get("uid", ""),
+        container=status["name"],
+        restarts=status.get("restartCount", 0),
+        again="running" in (status.get("state") or {}),
+    )
+
+
+def _current(children: Mapping[Ref, Manifest]) -> dict[Ref, Manifest]:
+    """The pods that count: those of now. One that has ended is kept, by a Job for its log or because it was evicted,
+    long after another has taken its place; and what becomes of one that is asked to end is nobody's matter."""
+    found: dict[Ref, Manifest] = {}
+    newest: dict[str, tuple[str, Ref]] = {}
+    for ref, child in children.items():
+        if ref.kind != "Pod" or child["metadata"].get("deletionTimestamp") is not None:
+            continue
+        found[ref] = child
+        age = (child["metadata"].get("creationTimestamp", ""), ref)
+        newest[component_of(child)] = max(newest.get(component_of(child), age), age)
+    return {ref: pod for ref, pod in found.items() if not _has_ended(pod) or newest[component_of(pod)][1] == ref}
+
+
+def _has_ended(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def restarts(children: Mapping[Ref, Manifest]) -> dict[str, int]:
@@ -95,12 +139,14 @@ def _of_a_pod(ref: Ref, pod: Manifest, last_words: Mapping[Crashed, str], now: d
         reason, message = _waiting(one)
         if reason in _IMAGE:
             yield Problem(
-                component, reason, f"its image {one.get('image', '')} can not be pulled: {message or reason}"
+                component,
+                "ImagePullBackOff" if reason in _PULLING else reason,
+                f"its image {one.get('image', '')} can not be pulled: {message or reason}",
             )
         elif reason in _CONFIG:
             yield Problem(component, reason, f"its container can not be made: {message or reason}")
-        elif reason == "CrashLoopBackOff" or _ended_badly(one):
-            words = last_words.get(Crashed(ref.name, one["name"], one.get("restartCount", 0)), "")
+        elif _has_crashed(pod, one, now):
+            words = last_words.get(_crashed(ref, pod, one), "")
             times = one.get("restartCount", 0)
             yield Problem(
                 component,
@@ -156,13 +202,30 @@ def _waiting(status: Manifest) -> tuple[str, str]:
     return waiting.get("reason", ""), waiting.get("message", "")
 
 
-def _ended_badly(status: Manifest) -> bool:
-    ended = (status.get("state") or {}).get("terminated") or {}
-    return bool(ended) and ended.get("exitCode", 0) != 0
+def _has_crashed(pod: Manifest, status: Manifest, now: datetime) -> bool:
+    """Also while it has just been started again: one that ends again and again would be well in between."""
+    state, ended = status.get("state") or {}, _ended(status)
+    if "waiting" in state:
+        return _waiting(status)[0] == "CrashLoopBackOff"
+    code = ended.get("exitCode", 0)
+    if code == 0 or (component_of(pod) == Component.REALITY_CHECK and code in VERDICTS):
+        return False
+    if "running" not in state:
+        return True
+    at = ended.get("finishedAt")
+    return at is not None and not status.get("ready", False) and now - parse_timestamp(at) < RECENTLY
+
+
+def _ended(status: Manifest) -> Manifest:
+    """How it ended last; empty: it never did."""
+    found: Manifest = (
+        (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+    )
+    return found
 
 
 def _how(status: Manifest) -> str:
-    ended = (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
+    ended = _ended(status)
     if ended.get("reason") == "OOMKilled":
         return "for it used more memory than its limit"
     return f"with exit code {ended['exitCode']}" if "exitCode" in ended else "badly"

@@ -55,14 +55,18 @@ async def _check_uninstall(settings: Settings) -> int:
     cluster = Cluster(await configuration(None))
     try:
         places = settings.namespaces if settings.namespaces is not None else (None,)
-        found = [each for place in places for each in (await cluster.list(TRADING_BOT, place))[0]]
+        found = [
+            each["metadata"]
+            for place in places
+            async for items, _ in cluster.pages(TRADING_BOT, place)
+            for each in items
+        ]
     except ApiError as error:
         print(f"whether TradingBots are there can not be found out: {error}", file=sys.stderr)
         return FAILED
     finally:
         await cluster.close()
-    for bot in found:
-        meta = bot["metadata"]
+    for meta in found:
         print(f"TradingBot {meta['name']} in namespace {meta['namespace']} is there", file=sys.stderr)
     if found:
         print(

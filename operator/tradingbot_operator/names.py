@@ -59,6 +59,7 @@ class Component(StrEnum):
     EXECUTION = "execution"
     REALITY_CHECK = "reality-check"
     MIGRATION = "migration"
+    PRUNE = "prune"
     RABBITMQ = "rabbitmq"
     INFLUXDB = "influxdb"
     POSTGRES = "postgres"
@@ -72,6 +73,9 @@ AGENTS = (
     Component.RISK,
     Component.EXECUTION,
 )
+
+PROGRAMS = (*AGENTS, Component.MIGRATION, Component.PRUNE, Component.REALITY_CHECK)
+"""All that runs the agents' image."""
 
 AGENT_PORT = 8080
 """/live, /ready and /metrics."""
@@ -98,11 +102,6 @@ def spec_config(bot: str, revision: str) -> str:
 def state_config(bot: str) -> str:
     """The mutable ConfigMap with the wanted state."""
     return f"{bot}-state"
-
-
-def secret(bot: str, component: Component) -> str:
-    """What was generated for a managed RabbitMQ or InfluxDB."""
-    return f"{bot}-{component}"
 
 
 def account_id(bot: TradingBot) -> str:
@@ -143,22 +142,20 @@ def account_child(account: str, component: Component) -> str:
 
 def bot_labels(bot: str, component: Component) -> dict[str, str]:
     """Of a bot's child; the last two alone select its pods."""
-    return {
-        Label.MANAGED_BY.value: MANAGER,
-        Label.NAME.value: "tradingbot",
-        Label.INSTANCE.value: bot,
-        Label.BOT.value: bot,
-        Label.COMPONENT.value: component.value,
-    }
+    return _labels(Label.BOT, bot, component)
 
 
 def account_labels(account: str, component: Component) -> dict[str, str]:
     """Of an account's child; the last two alone select its pods."""
+    return _labels(Label.ACCOUNT, account, component)
+
+
+def _labels(label: Label, owner: str, component: Component) -> dict[str, str]:
     return {
         Label.MANAGED_BY.value: MANAGER,
         Label.NAME.value: "tradingbot",
-        Label.INSTANCE.value: account,
-        Label.ACCOUNT.value: account,
+        Label.INSTANCE.value: owner,
+        label.value: owner,
         Label.COMPONENT.value: component.value,
     }
 

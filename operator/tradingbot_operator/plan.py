@@ -61,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True):
     writes: list[Write]
     """In the order in which they are wanted: what others need comes first."""
     deletes: list[Delete]
+    held: list[Ref] = []
+    """What we want otherwise, and have left as it is."""
 
     @property
     def empty(self) -> bool:
@@ -89,9 +91,10 @@ def plan(
     held: Iterable[Ref] = (),
 ) -> Plan:
     """``there`` is what carries our label and the owner's name. ``settled``: all of it had been made before, so
-    that what is missing was lost. ``held``: left as it is when only we want it otherwise. ``keep``: not wanted, and
-    not pruned either."""
+    that what is missing was lost. ``held``: left as it is when only we want it otherwise, but for its owners: it must
+    not go with the first of them. ``keep``: not wanted, and not pruned either."""
     writes: list[Write] = []
+    waiting: list[Ref] = []
     refs, left = set(keep), set(held)
     for each in wanted:
         manifest = sealed(each.manifest, owners if each.owned else [])
@@ -105,14 +108,15 @@ def plan(
         if found["metadata"].get("deletionTimestamp") is not None:
             # What is going must be gone before it can be made anew: its end wakes us.
             continue
-        if each.once:
+        is_changed = _hash(found) != _hash(manifest)
+        if is_changed and ref in left:
+            waiting.append(ref)
+        if each.once or (is_changed and ref in left):
             theirs = owners if each.owned else []
             if _owners(found) != {owner["uid"] for owner in theirs}:
-                writes.append(Write(manifest=manifest, once=True, why=Why.CHANGED, owners=theirs))
+                writes.append(Write(manifest=manifest, once=each.once, why=Why.CHANGED, owners=theirs))
             continue
-        if _hash(found) != _hash(manifest):
-            if ref in left:
-                continue
+        if is_changed:
             writes.append(Write(manifest=manifest, once=False, why=Why.CHANGED))
             continue
         detail = difference(found, manifest)
@@ -124,7 +128,7 @@ def plan(
         for ref, found in sorted(there.items())
         if ref not in refs and _belongs(found, uids)
     ]
-    return Plan(writes, deletes)
+    return Plan(writes, deletes, waiting)
 
 
 def _hash(manifest: Manifest) -> str | None:

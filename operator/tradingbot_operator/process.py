@@ -8,7 +8,11 @@ never written; what has to be done follows from what is there, at a start and af
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +23,7 @@ from kubernetes.aio.client import Configuration
 
 from tradingbot_operator.bots import Bot
 from tradingbot_operator.children import Children
-from tradingbot_operator.cluster import ApiError, Busy, Cluster
+from tradingbot_operator.cluster import ApiError, Busy, Cluster, Missing, Refused
 from tradingbot_operator.health import Pages
 from tradingbot_operator.kinds import TRADING_BOT, WATCHED, Kind, Manifest, Owner
 from tradingbot_operator.metrics import Metrics
@@ -27,7 +31,7 @@ from tradingbot_operator.names import GROUP, PLURAL, VERSION, Label
 from tradingbot_operator.reconcile import Reconciler
 from tradingbot_operator.registry import Registry
 from tradingbot_operator.settings import PACE, RELIST, STOP_LIMIT, STUCK_AFTER, Settings, kopf_settings
-from tradingbot_operator.work import Again, Workers
+from tradingbot_operator.work import Again, Over, Workers
 
 log = structlog.get_logger()
 
@@ -35,7 +39,13 @@ log = structlog.get_logger()
 class Operator:
     """Use it as a context; ``run`` returns when it is asked to stop by a signal."""
 
-    def __init__(self, configuration: Configuration, settings: Settings) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._settings = settings
         self._cluster = Cluster(configuration)
         self._registry = Registry()
@@ -52,13 +62,15 @@ class Operator:
             queue=lambda: self._workers.waiting,
             bots=lambda: len(self._registry),
             away=lambda: self._children.away,
+            ready=self._registry.ready,
+            checks=self._registry.checks,
         )
         self._reconciler = Reconciler(
             self._cluster,
             self._children,
             self._registry,
             agents_image=settings.agents_image,
-            now=lambda: datetime.now(UTC),
+            now=now,
             wrote=self._metrics.wrote,
             wake=self._wake,
         )
@@ -69,6 +81,8 @@ class Operator:
         self._listed = asyncio.Event()
         self._there: set[tuple[Owner, str]] = set()
         """The bots of the last list, with their uids."""
+        self._ended: set[str] = set()
+        """Uids of the bots that went since the last list was asked for, which may still have them."""
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -81,6 +95,11 @@ class Operator:
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Until ``stop``, or a signal. Raises what keeps it from working: its pod is to be started anew then."""
+        stop = asyncio.Event() if stop is None else stop
+        if threading.current_thread() is threading.main_thread():
+            # Until kopf takes them over: without a handler, a signal does not end the first process of a container.
+            for each in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(each, stop.set)
         self.port = await self._pages.start(*self._settings.listen)
         log.info("operator_started", port=self.port, namespaces=self._settings.namespaces or "all")
         helpers = [
@@ -102,7 +121,7 @@ class Operator:
             await asyncio.gather(main, *helpers, return_exceptions=True)
             await self._pages.stop()
 
-    async def _watch_bots(self, stop: asyncio.Event | None) -> None:
+    async def _watch_bots(self, stop: asyncio.Event) -> None:
         """First all that are there: what an account is follows from all of its bots, and kopf tells of one after the
         other."""
         attempt = 0
@@ -113,10 +132,10 @@ class Operator:
             except ApiError as error:
                 # The chart's kinds may come after its Deployment; the server may be away.
                 attempt += 1
-                log.warning("bots_unknown", attempt=attempt, why=str(error), remedy="is the CRD installed?")
-                if stop is not None and stop.is_set():
+                log.warning("bots_unknown", attempt=attempt, why=str(error), remedy=_remedy(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), min(0.5 * 2 ** min(attempt, 6), 15))
                     return
-                await asyncio.sleep(min(0.5 * 2 ** min(attempt, 6), 15))
         self._listed.set()
         await self._kopf(stop)
 
@@ -124,29 +143,32 @@ class Operator:
         """A bot that went while nobody watched (the server was away, its history too short) is told by no watch."""
         while True:
             await asyncio.sleep(RELIST.total_seconds())
-            before = self._registry.all()
+            before = self._registry.known()
             try:
                 await self._list_bots()
             except ApiError as error:
                 log.warning("bots_unknown", attempt=1, why=str(error), remedy="none: it is tried again")
                 continue
-            for bot in before:
-                if (bot.owner, bot.uid) not in self._there:
-                    self._bot_gone(bot)
+            for bot, uid in before:
+                if (bot, uid) not in self._there:
+                    self._bot_gone(bot, uid)
 
     async def _list_bots(self) -> None:
         there = set()
         places = self._settings.namespaces if self._settings.namespaces is not None else (None,)
         for place in places:
-            items, _ = await self._cluster.list(TRADING_BOT, place)
-            for item in items:
-                bot = Bot({"apiVersion": TRADING_BOT.api_version, "kind": TRADING_BOT.name, **item})
-                there.add((bot.owner, bot.uid))
-                for key in self._registry.put(bot):
-                    self._wake(key)
+            self._ended.clear()
+            async for items, _ in self._cluster.pages(TRADING_BOT, place):
+                for item in items:
+                    bot = Bot({"apiVersion": TRADING_BOT.api_version, "kind": TRADING_BOT.name, **item})
+                    if bot.uid in self._ended:
+                        continue
+                    there.add((bot.owner, bot.uid))
+                    for key in self._registry.put(bot):
+                        self._wake(key)
         self._there = there
 
-    async def _kopf(self, stop: asyncio.Event | None) -> None:
+    async def _kopf(self, stop: asyncio.Event) -> None:
         handlers = kopf.OperatorRegistry()
         kopf.on.login(registry=handlers)(_login)
         kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)(self._bot_seen)
@@ -181,15 +203,18 @@ class Operator:
         event: Manifest = known["event"]
         bot = Bot(event["object"])
         if event["type"] == "DELETED":
-            self._bot_gone(bot)
+            self._bot_gone(bot.owner, bot.uid)
             return
         for key in self._registry.put(bot):
             self._wake(key)
 
-    def _bot_gone(self, bot: Bot) -> None:
-        for key in self._registry.remove(bot):
+    def _bot_gone(self, bot: Owner, uid: str) -> None:
+        self._ended.add(uid)
+        for key in self._registry.remove(bot, uid):
             self._wake(key)
-        self._workers.drop(bot.owner)
+        if self._registry.get(bot) is None:
+            # Another of its name may be there already.
+            self._workers.drop(bot)
 
     def _child_changed(self, key: Owner) -> None:
         if key.label == Label.ACCOUNT:
@@ -206,11 +231,11 @@ class Operator:
 
     # --- what works --------------------------------------------------------------------------------------
 
-    async def _work(self, key: Owner) -> Again | None:
+    async def _work(self, key: Owner) -> Again | Over | None:
         began = time.monotonic()
         failed = True
         try:
-            again: Again | None = await self._reconciler.reconcile(key)
+            again: Again | Over | None = await self._reconciler.reconcile(key)
             failed = False
             return again
         finally:
@@ -243,6 +268,16 @@ class Operator:
 
     def _missing(self) -> str:
         return "" if self._early is None else "it has not seen everything yet"
+
+
+def _remedy(error: ApiError) -> str:
+    """For who waits for an operator that sees no bot."""
+    match error:
+        case Missing():
+            return "is the CRD installed?"
+        case Refused():
+            return "see the rights of its service account: docs/rbac.md"
+    return "see that the API server answers, and its certificate; it is tried again"
 
 
 async def _login(**options: Any) -> kopf.ConnectionInfo | None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from tradingbot_api import SpecInvalid, TradingBot
 from tradingbot_operator import desired
@@ -26,11 +27,13 @@ from tradingbot_operator.kinds import CONFIG_MAP, POD, SECRET, TRADING_BOT, Mani
 from tradingbot_operator.names import AGENTS, FINALIZER, MANAGER, Annotation, Component, Label, account_id
 from tradingbot_operator.plan import Plan, Why, owner_reference, plan
 from tradingbot_operator.registry import Registry
-from tradingbot_operator.revisions import Choice, Pod, choose, rolled, started
+from tradingbot_operator.revisions import ROLL_ORDER, Choice, Pod, choose, rolled, started
 from tradingbot_operator.settings import LOG_LINES, SETTLING
 from tradingbot_operator.status import Agent, Findings, differs, news, status_of
 from tradingbot_operator.telling import tell
-from tradingbot_operator.work import Again
+from tradingbot_operator.work import Again, Over
+
+log = structlog.get_logger()
 
 WORDS_KEPT = 200
 """Last words of crashed containers that are remembered; they are read once each."""
@@ -56,26 +59,32 @@ class Reconciler:
         self._wrote = wrote
         self._wake = wake
         self._words: dict[tuple[str, Crashed], str] = {}
+        self._troubles: dict[Owner, str] = {}
+        """Of accounts: why the last reconcile could not do all that it wanted."""
 
     @staticmethod
     def is_expected(error: Exception) -> bool:
         """One that says all in its message, and no defect of ours."""
         return isinstance(error, ApiError | Foreign)
 
-    async def reconcile(self, key: Owner) -> Again | None:
+    async def reconcile(self, key: Owner) -> Again | Over | None:
         """Raises ``ApiError`` or ``Foreign``: try again later."""
         if key.label == Label.ACCOUNT:
-            await self._account(key)
-            return None
+            await self._database(key)
+            return None if self._registry.bots_of(key) else Over()
         bot = self._registry.get(key)
         if bot is None:
-            return None
+            # Its children wake it once more as they go.
+            return Over()
         try:
             return await self._bot(bot)
         except Exception as error:
-            if not isinstance(error, Away | Busy | Conflict):
-                await self._report_failure(bot, error)
+            if not isinstance(error, _PASSING):
+                await self._report_failure(bot, self._failure(error))
             raise
+
+    def _failure(self, error: Exception) -> str:
+        return str(error) if self.is_expected(error) else f"a defect of the operator: {type(error).__name__}: {error}"
 
     # --- a bot -------------------------------------------------------------------------------------------
 
@@ -118,11 +127,8 @@ class Reconciler:
         ready = all(agent.ready for agent in findings.agents.values())
         return None if ready and findings.deletion is None else Again(SETTLING)
 
-    async def _report_failure(self, bot: Bot, error: Exception) -> None:
+    async def _report_failure(self, bot: Bot, failure: str) -> None:
         """On the bot, for whoever looks there; that it is tried again is in the log."""
-        failure = (
-            str(error) if self.is_expected(error) else f"a defect of the operator: {type(error).__name__}: {error}"
-        )
         now = self._now()
         spec = None
         with suppress(SpecInvalid):
@@ -132,6 +138,8 @@ class Reconciler:
             failure=failure,
             wanted_state="" if spec is None else spec.spec.state,
             revision=bot.status.get("revision"),
+            # Its times would begin anew.
+            deletion=bot.deletion if bot.deleted_at is not None else None,
         )
         with suppress(ApiError):
             await self._report(bot, self._seen(bot, findings, now, spec), now)
@@ -220,6 +228,7 @@ class Reconciler:
             target,
             [kept[each] for each in kept if each != asked.revision or choice.pending is None],
             known,
+            uid=bot.uid,
             state=state,
             migrating=not started(target.revision, pods),
             positions_open=bool(bot.positions),
@@ -228,7 +237,7 @@ class Reconciler:
             wanted,
             there,
             [owner_reference(bot.body, controller=True)],
-            settled=_was_settled(bot),
+            settled=_was_settled(bot) and bot.status.get("revision") == target.revision,
             # One whose revision nobody can read any more runs on until its turn comes.
             keep=desired.kept_refs(bot.name, target.revision, [each for each in AGENTS if each not in known]),
         )
@@ -239,7 +248,15 @@ class Reconciler:
     async def _tell_repairs(self, bot: Bot, done: Done, now: datetime) -> None:
         for write in done.writes:
             self._wrote(write.why.value)
-            if write.why is Why.LOST:
+            if write in done.in_vain:
+                log.warning("repaired_in_vain", namespace=bot.namespace, object=str(write.ref), what=write.detail)
+            elif write.why is Why.LOST and write.ref.kind == SECRET.name:
+                # A server keeps the password of its first start in its volume.
+                again = (
+                    f"{write.ref} was gone, and is made again with another password, which its server does not know"
+                )
+                await tell(self._cluster, bot, "Repaired", f"{again}: put the old Secret back", now, warning=True)
+            elif write.why is Why.LOST:
                 await tell(self._cluster, bot, "Repaired", f"{write.ref} was gone, and is made again", now)
             elif write.why is Why.DRIFTED:
                 await tell(
@@ -291,12 +308,12 @@ class Reconciler:
 
     async def _last_words(self, bot: Bot) -> dict[Crashed, str]:
         words: dict[Crashed, str] = {}
-        for each in crashed({**self._children.of(bot.owner)}):
+        for each in crashed(self._children.of(bot.owner), self._now()):
             known = (bot.namespace, each)
             if known not in self._words:
                 try:
                     text = await self._cluster.log_tail(
-                        bot.namespace, each.pod, each.container, LOG_LINES, previous=each.restarts > 0
+                        bot.namespace, each.pod, each.container, LOG_LINES, previous=each.again
                     )
                 except ApiError:
                     # The container or its log is gone; that it ended is told all the same.
@@ -310,9 +327,9 @@ class Reconciler:
     # --- what is there -----------------------------------------------------------------------------------
 
     def _running(self, bot: Bot) -> str | None:
-        """The revision of the pods that handle the money; ``None``: there are none."""
+        """The revision of the pods that handle the money, or else of any; ``None``: there are none."""
         pods = self._pods(bot)
-        return pods[Component.EXECUTION].revision or pods[Component.RISK].revision
+        return next((pods[each].revision for each in ROLL_ORDER if pods[each].revision is not None), None)
 
     def _pods(self, bot: Bot) -> dict[Component, Pod]:
         there = self._children.of(bot.owner)
@@ -333,8 +350,14 @@ class Reconciler:
         if spec is not None:
             account = account_owner(bot.namespace, account_id(spec))
             database = self._children.of(account)
-            found = sorted({*found, *problems(database, {}, now)})
+            shared = set(problems(database, {}, now))
+            if account in self._troubles:
+                shared.add(Problem(Component.POSTGRES, "DatabaseFailed", self._troubles[account]))
+            found = sorted({*found, *shared})
             findings = replace(findings, servers=desired.servers(spec, there, database))
+            planned = self._database_plan(account, self._of_account(account)) if _must_wait(bot) else None
+            if planned is not None:
+                findings = replace(findings, held=[str(ref) for ref in planned[1].held])
         else:
             # Which they are is in the spec: what was known is as good as can be.
             findings = replace(findings, servers=bot.status.get("children") or {})
@@ -383,13 +406,43 @@ class Reconciler:
 
     # --- an account ----------------------------------------------------------------------------------------
 
+    async def _database(self, key: Owner) -> None:
+        """Its bots wait for it, so that what is wrong with it is said on them."""
+        before = self._troubles.get(key)
+        try:
+            await self._account(key)
+            self._troubles.pop(key, None)
+        except Exception as error:
+            if not isinstance(error, _PASSING):
+                self._troubles[key] = self._failure(error)
+            raise
+        finally:
+            if self._troubles.get(key) != before:
+                for each in self._registry.bots_of(key):
+                    self._wake(each)
+
     async def _account(self, key: Owner) -> None:
         """Its database, made by the settings of its eldest bot, and owned by all of them."""
-        bots = [self._registry.get(each) for each in self._registry.bots_of(key)]
-        present = [bot for bot in bots if bot is not None]
-        there = self._children.of(key)
-        if not present or any(bot.hands_off for bot in present):
+        present = self._of_account(key)
+        if any(bot.hands_off for bot in present):
             return
+        changes = self._database_plan(key, present)
+        if changes is None:
+            return
+        eldest, todo = changes
+        if not todo.empty:
+            done = await carry_out(self._cluster, self._children, key.namespace, todo)
+            await self._tell_repairs(eldest, done, self._now())
+        if not todo.empty or todo.held:
+            for each in present:
+                self._wake(each.owner)
+
+    def _of_account(self, key: Owner) -> list[Bot]:
+        bots = [self._registry.get(each) for each in self._registry.bots_of(key)]
+        return [bot for bot in bots if bot is not None]
+
+    def _database_plan(self, key: Owner, present: list[Bot]) -> tuple[Bot, Plan] | None:
+        """By the settings of the eldest that can be read; ``None``: there is none."""
         for bot in present:
             try:
                 spec = bot.read()
@@ -399,14 +452,13 @@ class Reconciler:
             owners = [owner_reference(each.body, controller=False) for each in present]
             # A restart of the database stops every bot of the account for some seconds.
             held = desired.restarting(wanted) if any(_must_wait(each) for each in present) else []
-            changes: Plan = plan(wanted, there, owners, settled=_was_settled(bot), held=held)
-            if not changes.empty:
-                done = await carry_out(self._cluster, self._children, key.namespace, changes)
-                await self._tell_repairs(bot, done, self._now())
-                for each in present:
-                    self._wake(each.owner)
-            return
+            there = self._children.of(key)
+            return bot, plan(wanted, there, owners, settled=_was_settled(bot), held=held)
+        return None
 
+
+_PASSING = (Away, Busy, Conflict)
+"""Errors that say nothing of what is wanted: not told on a bot."""
 
 _BAD = frozenset({("Ready", "False"), ("Degraded", "True"), ("ConfigDrift", "True"), ("Trading", "Unknown")})
 
@@ -439,7 +491,9 @@ def _must_wait(bot: Bot) -> bool:
 
 
 def _was_settled(bot: Bot) -> bool:
-    """Whether everything had been made when its status was written last."""
+    """Whether everything that this spec asks for had been made when its status was written last."""
+    if bot.status.get("observedGeneration") != bot.generation:
+        return False
     for condition in bot.status.get("conditions") or []:
         if condition["type"] == "Progressing":
             return condition["reason"] in ("UpToDate", "Starting")

@@ -10,6 +10,7 @@ from tradingbot_api import SpecInvalid
 from tradingbot_operator.bots import Bot, account_owner
 from tradingbot_operator.kinds import Owner
 from tradingbot_operator.names import account_id
+from tradingbot_operator.timetable import Checked, checked
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -20,6 +21,9 @@ class _Known(msgspec.Struct, frozen=True):
     """As objects of Python a spec with its defaults takes thirty times as much."""
     concerns: bytes
     """What of it an account has to do with: its settings, and whether its database may be restarted."""
+    checked: Checked
+    ready: int
+    """Agents."""
 
 
 class Registry:
@@ -36,14 +40,24 @@ class Registry:
         known = self._bots.get(key)
         return None if known is None else Bot(msgspec.json.decode(known.packed))
 
-    def all(self) -> list[Bot]:
-        return [bot for key in self._bots if (bot := self.get(key)) is not None]
+    def known(self) -> list[tuple[Owner, str]]:
+        """Every bot, with its uid."""
+        return [(key, known.uid) for key, known in self._bots.items()]
+
+    def checks(self) -> list[tuple[Owner, Checked]]:
+        """The reality check of every bot."""
+        return [(key, known.checked) for key, known in self._bots.items()]
+
+    def ready(self) -> list[tuple[Owner, int]]:
+        """How many agents of every bot are ready."""
+        return [(key, known.ready) for key, known in self._bots.items()]
 
     def put(self, bot: Bot) -> list[Owner]:
         """What it concerns: the bot, and its account when that has changed hands or settings."""
         before = self._bots.get(bot.owner)
-        if before is not None and before.uid == bot.uid and bot.version <= before.version:
-            # What we have written ourselves is known already; the watch is behind.
+        if before is not None and bot.version <= before.version:
+            # What we have written ourselves is known already; the watch is behind. Or it is the end of an older one
+            # of its name, told after the beginning of this one.
             return []
         known = self._bots[bot.owner] = _known(bot)
         if before is not None and before.uid == known.uid and before.concerns == known.concerns:
@@ -58,13 +72,13 @@ class Registry:
         self._members.setdefault(account, set()).add(bot.owner)
         return [bot.owner, account] if left in (None, account) else [bot.owner, account, left]
 
-    def remove(self, bot: Bot) -> list[Owner]:
+    def remove(self, bot: Owner, uid: str) -> list[Owner]:
         """Its account is concerned."""
-        known = self._bots.get(bot.owner)
-        if known is None or known.uid != bot.uid:
+        known = self._bots.get(bot)
+        if known is None or known.uid != uid:
             return []
-        del self._bots[bot.owner]
-        account = self._leave(bot.owner)
+        del self._bots[bot]
+        account = self._leave(bot)
         return [] if account is None else [account]
 
     def bots_of(self, account: Owner) -> list[Owner]:
@@ -90,4 +104,6 @@ def _known(bot: Bot) -> _Known:
         made=str(meta.get("creationTimestamp", "")),
         packed=msgspec.json.encode({**bot.body, "metadata": meta}),
         concerns=hashlib.sha256(concerns).digest(),
+        checked=checked(bot.body),
+        ready=bot.status.get("readyAgents") or 0,
     )

@@ -51,6 +51,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     servers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By name in the status (``messaging`` and so on): "ready", or what it lacks."""
     problems: Sequence[Problem] = ()
+    held: Sequence[str] = ()
+    """What the bots of the account share, and is left as it is while this one's positions are open."""
     deletion: Deletion | None = None
 
 
@@ -81,7 +83,7 @@ def status_of(findings: Findings, before: Manifest, now: datetime) -> Manifest:
         "ready": f"{ready}/{len(AGENTS)}",
         "readyAgents": ready,
         "revision": findings.revision,
-        "pendingRevision": findings.pending,
+        "pendingRevision": findings.pending if not findings.failure else before.get("pendingRevision"),
         "agents": {component.value: _agent(agent) for component, agent in findings.agents.items()} or None,
         "children": dict(findings.servers) or None,
         "deletion": None if findings.deletion is None else _deletion(findings.deletion),
@@ -135,7 +137,7 @@ def _conditions(findings: Findings, before: Manifest, now: datetime) -> list[Con
         _progressing(findings),
         _degraded(findings),
         _trading(findings, before, now),
-        _drift(findings),
+        _drift(findings, before),
     ]
 
 
@@ -210,16 +212,24 @@ def _trading(findings: Findings, before: Manifest, now: datetime) -> Condition:
     return _yes("Trading", "Running", "entries and exits work")
 
 
-def _drift(findings: Findings) -> Condition:
+def _drift(findings: Findings, before: Manifest) -> Condition:
     if findings.invalid and findings.revision is not None:
         why = f"the spec can not be used, and revision {findings.revision} runs on"
         return _yes("ConfigDrift", "InvalidSpec", why)
+    held = (
+        f"{', '.join(findings.held)} would be restarted by a change, which stops every bot of the account: it waits"
+        " until this bot's positions are closed; to apply it all the same, set updateStrategy: Auto"
+    )
     if findings.pending is not None:
-        return _yes(
-            "ConfigDrift",
-            "Pending",
-            f"revision {findings.pending} is pending, {findings.revision} runs on: {findings.pending_why}",
-        )
+        why = f"revision {findings.pending} is pending, {findings.revision} runs on: {findings.pending_why}"
+        return _yes("ConfigDrift", "Pending", f"{why}; {held}" if findings.held else why)
+    if findings.held:
+        return _yes("ConfigDrift", "DatabaseHeld", held)
+    if findings.failure:
+        # It came before that was found out.
+        for one in before.get("conditions") or []:
+            if one["type"] == "ConfigDrift":
+                return Condition(type=one["type"], status=one["status"], reason=one["reason"], message=one["message"])
     return _no("ConfigDrift", "Applied", "what runs is what the spec says")
 
 

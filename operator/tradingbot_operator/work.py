@@ -2,7 +2,8 @@
 
 A key that is woken while it is worked on is worked on once more afterwards. One that fails is tried again after a
 pause of its own that grows, and waits for nobody and keeps nobody waiting. Every key is also looked at from time to
-time without being woken, each at another moment: what no watch has told is found then.
+time without being woken, each at another moment: what no watch has told is found then. Of one that is no more nothing
+is kept.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ class Again(msgspec.Struct, frozen=True):
     after: timedelta
 
 
+class Over(msgspec.Struct, frozen=True):
+    """There is nothing any more to look at: not again before it is woken."""
+
+
 class Workers(Generic[Key]):
     """Within a running loop. ``work`` may raise; whoever wants to know is told by ``on_failure`` (key, error,
     attempts)."""
 
     def __init__(
         self,
-        work: Callable[[Key], Awaitable[Again | None]],
+        work: Callable[[Key], Awaitable[Again | Over | None]],
         pace: Pace,
         *,
         on_failure: Callable[[Key, Exception, int], float],
@@ -124,7 +129,7 @@ class Workers(Generic[Key]):
             self._timers[key] = asyncio.get_running_loop().call_later(pause, self._ring, key)
 
     async def _once(self, key: Key) -> float | None:
-        """Seconds until the next look."""
+        """Seconds until the next look; ``None``: there is none."""
         try:
             again = await self._work(key)
         except Exception as error:
@@ -138,6 +143,9 @@ class Workers(Generic[Key]):
             return pause
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
+        if isinstance(again, Over):
+            self._looks.pop(key, None)
+            return None
         if again is None:
             self._looks.pop(key, None)
             after = self._pace.resync

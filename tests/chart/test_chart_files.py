@@ -210,7 +210,7 @@ def test_every_monitor_sees_all_namespaces_when_the_operator_does(control_plane:
 def known_metrics() -> set[str]:
     """As Prometheus has them: the operator's own, and those that docs/operations.md explains."""
     requests: Any = Requests()
-    registry = OperatorMetrics(requests, queue=int, bots=int, away=int).registry
+    registry = OperatorMetrics(requests, queue=int, bots=int, away=int, ready=list, checks=list).registry
     found = {sample for metric in registry.collect() for sample in samples_of(metric)}
     page = (REPOSITORY / "docs" / "operations.md").read_text()
     return found | set(re.findall(r"^### (tradingbot_\w+)$", page, re.MULTILINE))

@@ -11,7 +11,7 @@ import pytest
 from support.kubernetes import Cluster, Completed, Json, Refused, until
 from support.specs import LIVE, PAPER, changed
 from tradingbot_api import TradingBot, load_object
-from tradingbot_operator.builders import access, agents, check, config, disruption, migration, network
+from tradingbot_operator.builders import access, agents, check, config, disruption, migration, network, prune
 from tradingbot_operator.compare import difference
 from tradingbot_operator.desired import pin
 from tradingbot_operator.kinds import kind_of, ref_of
@@ -87,7 +87,8 @@ def manifests(bot: TradingBot, namespace: str, image: str = IMAGE) -> list[Json]
         agents.service(bot, namespace),
         *(agents.workload(component, bot, namespace, image, revision) for component in AGENTS),
         *disruption.budgets(bot, namespace, has_positions=True),
-        check.cron_job(bot, namespace, image, revision),
+        check.cron_job(bot, namespace, image, revision, "0f9a"),
+        prune.cron_job(bot, namespace, image, revision),
     ]
 
 
@@ -118,7 +119,7 @@ def test_every_manifest_and_every_pod_is_admitted_without_a_warning(
 ) -> None:
     found = manifests(BOTS[name], namespace)
     pods = pods_of(found)
-    assert len(pods) == 7
+    assert len(pods) == 8
     dry_run = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
     done = kubectl(*dry_run, input=found)
     assert done.err == ""
@@ -218,6 +219,7 @@ def test_agents_that_tell_nothing_may_do_nothing(allowed: Callable[[Component], 
         Component.TECHNICAL_ANALYSIS,
         Component.STRATEGY,
         Component.MIGRATION,
+        Component.PRUNE,
     ):
         assert allowed(component) == set()
 

@@ -6,7 +6,9 @@ import pytest
 
 from support.kubernetes import Json, until
 from support.operator_rig import EXTERNAL, OperatorRig, RunningOperator
-from support.specs import PAPER, changed
+from support.specs import LIVE, PAPER, changed
+from tradingbot_api import load_object
+from tradingbot_operator.names import Component, account_child, account_id
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes]
 
@@ -118,6 +120,81 @@ def test_the_eldest_bots_settings_count_also_after_a_restart(rig: OperatorRig) -
     assert {key: after[key] for key in after if key[0] != "statefulsets"} == {
         key: before[key] for key in before if key[0] != "statefulsets"
     }
+
+
+def test_what_keeps_a_database_from_being_made_is_said_on_all_that_wait_for_it(rig: OperatorRig) -> None:
+    rig.give_external()
+    name = account_child(account_id(load_object(SHARED)), Component.POSTGRES)
+    rig.api.create(
+        "v1/services",
+        {
+            "metadata": {"name": name, "namespace": rig.namespace},
+            "spec": {"ports": [{"port": 1}], "selector": {"mine": "1"}},
+        },
+    )
+    rig.apply(a_bot("ant"))
+    rig.apply(a_bot("zebra"))
+    rig.start()
+    for bot in ("ant", "zebra"):
+        told = rig.until_condition(bot, "Degraded", "True", "DatabaseFailed")
+        assert f"postgres: Service {name} is there already, and not made for this account" in told["message"]
+    rig.until_at_rest()
+    rig.api.delete("v1/services", rig.namespace, name)
+    for bot in ("ant", "zebra"):
+        rig.until_ready(bot)
+        assert rig.condition(bot, "Degraded")["status"] == "False"
+
+
+def test_a_database_that_is_held_does_not_go_with_the_bot_that_holds_it(rig: OperatorRig) -> None:
+    """While positions are open it is not restarted; but whoever comes meanwhile owns it as well."""
+    rig.give_external()
+    rig.secret("binance-keys", apiKey="key", secret="secret")
+    live = changed(
+        LIVE, {**{part: EXTERNAL[part] for part in ("messaging", "timeSeries")}, "deletionPolicy": "Retain"}
+    )
+    rig.apply(live)
+    rig.start()
+    rig.until_ready("live")
+    rig.report("live", positions=1)
+    rig.until_condition("live", "Trading", "True")
+    rig.apply(live | {"metadata": {"name": "next"}})
+    rig.until_ready("next")
+    until(lambda: owners(rig) == {"live", "next"}, "both own it")
+    before = database(rig)
+    rig.delete("live")
+    until(lambda: rig.bot("live") is None, "the one that held it is gone")
+    until(lambda: owners(rig) == {"next"}, "the other owns it alone")
+    rig.until_at_rest()
+    assert database(rig)["metadata"]["uid"] == before["metadata"]["uid"]
+    assert rig.events("next", "Repaired") == []
+
+
+def test_a_database_that_is_held_is_told_and_changed_when_the_positions_are_closed(rig: OperatorRig) -> None:
+    rig.give_external()
+    rig.secret("binance-keys", apiKey="key", secret="secret")
+    live = changed(LIVE, {part: EXTERNAL[part] for part in ("messaging", "timeSeries")})
+    operator = rig.start()
+    for bot, positions in (("ant", 0), ("live", 1)):
+        # The eldest one's settings count; of equal ages, the names decide.
+        rig.apply(live | {"metadata": {"name": bot}})
+        rig.until_ready(bot)
+        rig.report(bot, positions=positions)
+        rig.until_condition(bot, "Trading", "True")
+    before = database(rig)["spec"]["template"]
+    rig.edit("ant", database={"managed": {"resources": {"requests": {"memory": "300Mi"}}}})
+    told = rig.until_condition("live", "ConfigDrift", "True", "DatabaseHeld")
+    assert "StatefulSet" in told["message"]
+    assert "updateStrategy: Auto" in told["message"]
+    mark = rig.until_at_rest()
+    # Another operator says the same, and nothing else in between.
+    operator.kill()
+    rig.start()
+    rig.until_at_rest()
+    assert [each.resource for each in rig.writes(mark)] == []
+    assert database(rig)["spec"]["template"] == before
+    rig.report("live", positions=0)
+    rig.until_condition("live", "ConfigDrift", "False", "Applied")
+    until(lambda: database(rig)["spec"]["template"] != before, "it is changed")
 
 
 def test_bots_of_two_accounts_have_nothing_in_common(rig: OperatorRig) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from support.kubernetes import Json, until
 from support.operator_rig import AGENTS, EXTERNAL, OperatorRig
 from support.specs import LIVE, PAPER, changed
+from tradingbot_api import parse_timestamp
+from tradingbot_operator.deletion import BLOCK_LIMIT, FLATTEN_LIMIT
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes]
 
 SMALL = changed(PAPER, EXTERNAL)
 
 
-def running(rig: OperatorRig, policy: str, *, positions: int) -> str:
+SECOND = timedelta(seconds=1)
+
+
+def running(rig: OperatorRig, policy: str, *, positions: int, movable_clock: bool = False) -> str:
     """A live bot with positions, and an operator."""
     rig.give_external()
     rig.secret("binance-keys", apiKey="key", secret="secret")
     rig.apply(changed(LIVE, {**EXTERNAL, "deletionPolicy": policy}))
-    rig.start()
+    rig.start(movable_clock=movable_clock)
     rig.until_ready("live")
     rig.report("live", positions=positions)
     rig.until_condition("live", "Trading", "True")
@@ -93,13 +100,122 @@ def test_block_waits_and_keeps_everything_running_and_repaired(rig: OperatorRig)
     until_gone(rig, name)
 
 
-def test_a_person_can_give_up_what_a_deletion_waits_for(rig: OperatorRig) -> None:
-    name = running(rig, "Block", positions=3)
+def until_phase(rig: OperatorRig, name: str, phase: str) -> Json:
+    """What the deletion waits for then."""
+
+    def reached() -> Json | None:
+        told: Json = rig.status(name).get("deletion") or {}
+        return told if told.get("phase") == phase else None
+
+    return until(reached, f"{phase}; it waits for {rig.status(name).get('deletion')}")
+
+
+def length(told: Json) -> timedelta:
+    """From when the deletion waits for it until it waits no longer."""
+    return parse_timestamp(told["deadline"]) - parse_timestamp(told["since"])
+
+
+def pass_until(rig: OperatorRig, told: Json, *, short_of: timedelta = timedelta()) -> None:
+    """Until the deadline, or that much less."""
+    rig.pass_time(parse_timestamp(told["deadline"]) - rig.now() - short_of)
+
+
+def test_what_could_not_be_sold_is_left_when_nobody_decides(rig: OperatorRig) -> None:
+    name = running(rig, "Flatten", positions=2, movable_clock=True)
+    pods = {each["metadata"]["uid"] for each in rig.pods()}
     rig.delete(name)
-    until(lambda: rig.status(name).get("deletion"), "it says what it waits for")
+    selling = until_phase(rig, name, "Flattening")
+    assert length(selling) == FLATTEN_LIMIT
+
+    # Up to the last minute it is only said what is left to be sold.
+    pass_until(rig, selling, short_of=timedelta(minutes=1))
+    rig.report(name, state="Flatten", positions=1, orders=1)
+    until(lambda: "1 live order" in rig.status(name)["deletion"]["waitingFor"], "it has looked again")
+    assert rig.status(name)["deletion"] == {**selling, "waitingFor": "1 open position and 1 live order to be sold"}
+
+    pass_until(rig, selling, short_of=-SECOND)
+    rig.report(name, state="Flatten", positions=1)
+    blocked = until_phase(rig, name, "Blocked")
+    assert blocked["waitingFor"].startswith("1 open position could not be sold within 0:30:00: ")
+    for remedy in ("state: Flatten", "deletionPolicy: Retain", 'tradingbot.dev/abandon: "true"'):
+        assert remedy in blocked["waitingFor"]
+    assert length(blocked) == BLOCK_LIMIT
+    assert blocked["since"] >= selling["deadline"]
+    until(lambda: blocked["waitingFor"] in rig.condition(name, "Progressing").get("message", ""), "it is said")
+    # Everything runs on, and selling is tried on.
+    assert {each["metadata"]["uid"] for each in rig.pods()} == pods
+    state = rig.child("configmaps", f"{name}-state")
+    assert state is not None
+    assert state["data"] == {"state": "Flatten"}
+
+    pass_until(rig, blocked, short_of=timedelta(minutes=1))
+    rig.report(name, state="Flatten", positions=1, orders=1)
+    until(lambda: "1 live order" in rig.status(name)["deletion"]["waitingFor"], "it has looked again")
+    assert {key: rig.status(name)["deletion"][key] for key in ("phase", "since", "deadline")} == {
+        key: blocked[key] for key in ("phase", "since", "deadline")
+    }
+    assert messages(rig, name, "PositionsLeft") == []
+
+    pass_until(rig, blocked, short_of=-SECOND)
+    rig.report(name, state="Flatten", positions=1)
+    until_gone(rig, name)
+    assert messages(rig, name, "PositionsLeft") == ["1 open position left, for nobody decided within 1 day, 0:00:00"]
+    assert [each["type"] for each in rig.events(name, "PositionsLeft")] == ["Warning"]
+
+
+def test_a_blocked_bot_goes_without_a_person_after_a_day_and_trades_until_then(rig: OperatorRig) -> None:
+    name = running(rig, "Block", positions=1, movable_clock=True)
+    rig.delete(name)
+    blocked = until_phase(rig, name, "Blocked")
+    assert length(blocked) == BLOCK_LIMIT
+    pass_until(rig, blocked, short_of=timedelta(minutes=1))
+    rig.report(name, positions=2)
+    until(lambda: "2 open positions" in rig.status(name)["deletion"]["waitingFor"], "it has looked again")
+    state = rig.child("configmaps", f"{name}-state")
+    assert state is not None
+    assert state["data"] == {"state": "Running"}
+    pass_until(rig, blocked, short_of=-SECOND)
+    rig.report(name, positions=2)
+    until_gone(rig, name)
+    assert messages(rig, name, "PositionsLeft") == ["2 open positions left, for nobody decided within 1 day, 0:00:00"]
+
+
+def test_a_deadline_counts_on_under_the_next_operator(rig: OperatorRig) -> None:
+    name = running(rig, "Flatten", positions=1, movable_clock=True)
+    rig.delete(name)
+    selling = until_phase(rig, name, "Flattening")
+    rig.operators[-1].kill()
+    pass_until(rig, selling, short_of=-SECOND)
+    # It comes after the limit, and nothing but the clock has changed.
+    rig.start(movable_clock=True)
+    blocked = until_phase(rig, name, "Blocked")
+    rig.operators[-1].kill()
+    pass_until(rig, blocked, short_of=-SECOND)
+    rig.start(movable_clock=True)
+    until_gone(rig, name)
+    assert len(messages(rig, name, "PositionsLeft")) == 1
+
+
+@pytest.mark.parametrize(("policy", "phase"), [("Block", "Blocked"), ("Flatten", "Flattening")])
+def test_a_person_can_give_up_what_a_deletion_waits_for(rig: OperatorRig, policy: str, phase: str) -> None:
+    name = running(rig, policy, positions=3)
+    rig.delete(name)
+    told = until_phase(rig, name, phase)
+    assert parse_timestamp(told["deadline"]) - rig.now() > FLATTEN_LIMIT / 2, "it would wait for long"
     rig.annotate(name, abandon="true")
     until_gone(rig, name)
     assert messages(rig, name, "PositionsLeft") == ["3 open positions left, as a person asked"]
+
+
+def test_a_person_can_give_up_what_could_not_be_sold(rig: OperatorRig) -> None:
+    name = running(rig, "Flatten", positions=1, movable_clock=True)
+    rig.delete(name)
+    pass_until(rig, until_phase(rig, name, "Flattening"), short_of=-SECOND)
+    rig.report(name, state="Flatten", positions=1)
+    until_phase(rig, name, "Blocked")
+    rig.annotate(name, abandon="true")
+    until_gone(rig, name)
+    assert messages(rig, name, "PositionsLeft") == ["1 open position left, as a person asked"]
 
 
 def test_a_person_can_change_the_policy_of_a_deletion(rig: OperatorRig) -> None:

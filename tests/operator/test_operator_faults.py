@@ -15,7 +15,8 @@ import pytest
 from support.api_proxy import ApiProxy
 from support.kubernetes import Json, until
 from support.operator_rig import AGENTS, EXTERNAL, OperatorRig, RunningOperator, essence
-from support.specs import PAPER, changed
+from support.specs import LIVE, PAPER, changed
+from tradingbot_operator.builders.prune import schedule
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.minutes]
 
@@ -37,7 +38,10 @@ def made_of(rig: OperatorRig, name: str) -> str:
     assert children, name
     text = json.dumps({f"{kind} {each}": child for (kind, each), child in essence(children).items()}, sort_keys=True)
     revision: str = rig.status(name)["revision"]
-    return text.replace(revision, "REVISION").replace(name, "NAME")
+    # Each bot prunes at a minute of its own.
+    minute = json.dumps(schedule(rig.namespace, name))
+    assert minute in text
+    return text.replace(minute, '"SCHEDULE"').replace(revision, "REVISION").replace(name, "NAME")
 
 
 def assert_undisturbed(rig: OperatorRig, names: list[str]) -> None:
@@ -262,6 +266,42 @@ def test_an_operator_that_starts_before_its_server_waits_for_it(rig: OperatorRig
         assert operator.page("/live")[0] == 200
     operator.wait_until_ready()
     rig.until_ready("early-0")
+
+
+def test_one_that_waits_for_its_server_ends_when_it_is_asked_to(rig: OperatorRig, proxy: ApiProxy) -> None:
+    """As the first process of a container it would not be ended by a signal for which it has no handler."""
+    with proxy.away():
+        operator = rig.start(through=proxy, wait=False)
+        until(lambda: operator.named("bots_unknown"), f"it has noticed: {operator.output}")
+        asked = time.monotonic()
+        assert operator.stop() == 0
+        assert time.monotonic() - asked < 15
+
+
+def test_a_failure_does_not_set_back_what_a_deletion_waits_for(rig: OperatorRig, proxy: ApiProxy) -> None:
+    rig.start(through=proxy)
+    rig.secret("binance-keys", apiKey="key", secret="secret")
+    rig.apply(changed(LIVE, {**EXTERNAL, "deletionPolicy": "Block"}))
+    rig.until_ready("live")
+    rig.report("live", positions=1)
+    rig.until_condition("live", "Trading", "True")
+    rig.edit("live", symbols=["BTC/USDT", "ETH/USDT"])
+    rig.until_condition("live", "ConfigDrift", "True", "Pending")
+    rig.delete("live")
+    rig.until_condition("live", "Progressing", "True", "Deleting")
+    before = rig.status("live")
+    refused = proxy.answer(403, 10_000, verb="patch", resource="deployments")
+    rig.api.delete("apps/v1/deployments", rig.namespace, "live-strategy")
+    rig.until_condition("live", "Degraded", "True", "ReconcileFailed")
+    assert refused.left < 10_000
+    now = rig.status("live")
+    assert {name: now.get(name) for name in ("deletion", "pendingRevision")} == {
+        name: before[name] for name in ("deletion", "pendingRevision")
+    }
+    assert rig.condition("live", "ConfigDrift")["reason"] == "Pending"
+    proxy.clear()
+    rig.until_condition("live", "Degraded", "False")
+    assert rig.status("live")["deletion"] == before["deletion"]
 
 
 def test_a_watch_that_stays_away_is_asked_for_less_and_less(rig: OperatorRig, proxy: ApiProxy) -> None:

@@ -1,7 +1,8 @@
 """Plays a node for the pods of one namespace: binds them, says that they run, ends them when they are deleted.
 
 Nothing runs: a pod is what its status says. Jobs' pods succeed at once. A test can make the pods of a component wait,
-fail to pull their image, or crash with last words that the API server then fetches here as it would from a kubelet.
+fail to pull their image, or crash with last words that the API server then fetches here as it would from a kubelet;
+say since when they run, and what they have written; or end with a code of a process that the test has run for them.
 Claims for volumes get volumes. What was there at the same time is remembered, in the order of the API server's own
 events.
 """
@@ -49,6 +50,25 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """What its log ends with."""
 
 
+Lines = tuple[tuple[datetime, bytes], ...]
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """How the container of a component's running pods has lived, and what it has written: lines, each with the time
+    that the node has of it."""
+
+    began: datetime
+    log: Lines = ()
+    restarts: int = 0
+    """Then there was one before it:"""
+    before_began: datetime | None = None
+    before_ended: datetime | None = None
+    before_log: Lines | None = ()
+    """``None``: the node has it no more."""
+    is_silent: bool = False
+    """The node never answers who asks for its log."""
+
+
 class Seen(msgspec.Struct, frozen=True):
     """A pod that came, became ready, succeeded or went."""
 
@@ -69,6 +89,7 @@ class FakeKubelet:
         self._folder = folder
         self._thread = LoopThread("fake-kubelet")
         self._troubles: dict[str, Trouble] = {}
+        self._lives: dict[str, Life] = {}
         self._held: set[str] = set()
         self._no_volumes = False
         self._pods: dict[str, Json] = {}
@@ -110,6 +131,26 @@ class FakeKubelet:
         async def done() -> None:
             self._troubles.pop(component, None)
             await self._look_again(component)
+
+        self._thread.wait_for(done())
+
+    def ends(self, name: str, exit_code: int) -> None:
+        """A pod that was held has run to its end."""
+
+        async def done() -> None:
+            [pod] = [each for each in self._pods.values() if each["metadata"]["name"] == name]
+            await self._write_status(pod, _ended(pod, exit_code))
+
+        self._thread.wait_for(done())
+
+    def lives(self, component: str, life: Life) -> None:
+        """Its pods have lived like this, if they run."""
+
+        async def done() -> None:
+            self._lives[component] = life
+            for pod in list(self._pods.values()):
+                if _component(pod) == component:
+                    await self._write_status(pod, _lived(pod, life))
 
         self._thread.wait_for(done())
 
@@ -206,6 +247,9 @@ class FakeKubelet:
     async def _log(self, request: web.Request) -> web.Response:
         name = request.match_info["pod"]
         pod = next((each for each in self._pods.values() if each["metadata"]["name"] == name), None)
+        life = None if pod is None else self._lives.get(_component(pod))
+        if life is not None:
+            return await _part_of_log(life, request)
         trouble = None if pod is None else self._troubles.get(_component(pod))
         return web.Response(text="" if trouble is None else trouble.last_words + "\n")
 
@@ -286,11 +330,13 @@ class FakeKubelet:
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
             await self._ask("POST", f"{self._path(pod)}/binding", binding)
             return
-        if _component(pod) in self._held or _phase(pod) == "Succeeded":
+        if _component(pod) in self._held or _phase(pod) in ("Succeeded", "Failed"):
             return
         trouble = self._troubles.get(_component(pod))
         if trouble is not None:
             wanted = _in_trouble(pod, trouble)
+        elif _component(pod) in self._lives:
+            wanted = _lived(pod, self._lives[_component(pod)])
         elif pod["spec"].get("restartPolicy") == "Always":
             wanted = _running(pod)
         else:
@@ -298,7 +344,11 @@ class FakeKubelet:
         status = pod.get("status") or {}
         if status.get("phase") == wanted["phase"] and _gist(status) == _gist(wanted):
             return
-        await self._ask("PATCH", f"{self._path(pod)}/status", {"metadata": {"uid": meta["uid"]}, "status": wanted})
+        await self._write_status(pod, wanted)
+
+    async def _write_status(self, pod: Json, status: Json) -> None:
+        change = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
+        await self._ask("PATCH", f"{self._path(pod)}/status", change)
 
     async def _end(self, pod: Json) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
@@ -421,9 +471,41 @@ def _running(pod: Json) -> Json:
     return _status(pod, "Running", ready=True, state={"running": {"startedAt": _now()}})
 
 
+def _lived(pod: Json, life: Life) -> Json:
+    last = None
+    if life.before_ended is not None:
+        last = {"exitCode": 1, "reason": "Error", "finishedAt": _time(life.before_ended)}
+        last |= {} if life.before_began is None else {"startedAt": _time(life.before_began)}
+    state = {"running": {"startedAt": _time(life.began)}}
+    ended = None if last is None else {"terminated": last}
+    status = _status(pod, "Running", ready=True, state=state, restarts=life.restarts, last=ended)
+    return {**status, "startTime": _time(life.before_began or life.began)}
+
+
+async def _part_of_log(life: Life, request: web.Request) -> web.Response:
+    if life.is_silent:
+        await asyncio.Event().wait()
+    asked = request.query
+    lines = life.before_log if asked.get("previous") == "true" else life.log
+    if lines is None:
+        # The words of a kubelet.
+        return web.Response(status=400, text="previous terminated container not found")
+    since = datetime.fromisoformat(asked["sinceTime"]) if "sinceTime" in asked else None
+    stamps = asked.get("timestamps") == "true"
+    text = b"".join(
+        (_time(at).encode() + b" " if stamps else b"") + line for at, line in lines if since is None or at >= since
+    )
+    return web.Response(body=text[: int(asked["limitBytes"])] if "limitBytes" in asked else text)
+
+
 def _succeeded(pod: Json) -> Json:
-    ended = {"exitCode": 0, "reason": "Completed", "startedAt": _now(), "finishedAt": _now()}
-    return _status(pod, "Succeeded", ready=False, state={"terminated": ended})
+    return _ended(pod, 0)
+
+
+def _ended(pod: Json, exit_code: int) -> Json:
+    phase, reason = ("Succeeded", "Completed") if exit_code == 0 else ("Failed", "Error")
+    ended = {"exitCode": exit_code, "reason": reason, "startedAt": _now(), "finishedAt": _now()}
+    return _status(pod, phase, ready=False, state={"terminated": ended})
 
 
 def _in_trouble(pod: Json, trouble: Trouble) -> Json:
@@ -435,5 +517,8 @@ def _in_trouble(pod: Json, trouble: Trouble) -> Json:
 
 
 def _now(*, micro: bool = False) -> str:
-    now = datetime.now(UTC)
-    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return _time(datetime.now(UTC), micro=micro)
+
+
+def _time(at: datetime, *, micro: bool = False) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")

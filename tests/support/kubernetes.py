@@ -149,8 +149,19 @@ class Api:
                 return None
             raise
 
-    def list(self, resource: str, namespace: str | None = None, selector: str | None = None) -> list[Json]:
-        query = {} if selector is None else {"labelSelector": selector}
+    def list(
+        self,
+        resource: str,
+        namespace: str | None = None,
+        selector: str | None = None,
+        *,
+        fields: str | None = None,
+        cached: bool = False,
+    ) -> list[Json]:
+        """``selector`` is of labels, ``fields`` of fields. ``cached``: as the server has it at hand, which may be a
+        moment old and costs it little."""
+        asked = {"labelSelector": selector, "fieldSelector": fields, "resourceVersion": "0" if cached else None}
+        query = {key: value for key, value in asked.items() if value is not None}
         items: list[Json] = self.ask("GET", address(resource, namespace), **query)["items"]
         return items
 
@@ -214,6 +225,10 @@ class _Event(msgspec.Struct, rename="camel"):
     user_agent: str = ""
 
 
+_BLOCK = 2**16
+"""Bytes of the audit log that are looked at in one go; a line is far shorter."""
+
+
 class AuditLog:
     """What the API server was asked by whom.
 
@@ -225,8 +240,17 @@ class AuditLog:
         self._decoder = msgspec.json.Decoder(_Event)
 
     def mark(self) -> int:
-        """This moment, for ``since``."""
-        return self.file.stat().st_size
+        """This moment, for ``since``: the end of the last whole line, for the next may just be written."""
+        with self.file.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end:
+                start = max(end - _BLOCK, 0)
+                file.seek(start)
+                found = file.read(end - start).rfind(b"\n")
+                if found >= 0:
+                    return start + found + 1
+                end = start
+        return 0
 
     def requests(self, since: int = 0, user: str | None = None) -> list[Audited]:
         """Those that came after ``since``, in the order of their answers; of ``user``, such as
@@ -255,8 +279,10 @@ class AuditLog:
         with self.file.open("rb") as file:
             file.seek(since)
             for line in file:
-                if line.endswith(b"\n"):
-                    yield self._decoder.decode(line)
+                if not line.endswith(b"\n"):
+                    # It is just being written; what is read next would be its other half.
+                    return
+                yield self._decoder.decode(line)
 
 
 def _name(event: _Event) -> str:

@@ -18,9 +18,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,24 @@ OPTIONAL = frozenset({"rabbitmqclusters.rabbitmq.com", "clusters.postgresql.cnpg
 that they are not."""
 
 
+THE_OPERATOR = ("tradingbot_operator.main", "run")
+
+
 class RunningOperator:
     """The process. Its output is read all the time, so that it never waits for us."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        namespace: str,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = THE_OPERATOR,
+    ) -> None:
+        """``program``: a module with its arguments."""
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tradingbot_operator.main", "run"],
+            [sys.executable, "-m", *program],
+            # Of the tests' own programs.
+            cwd=REPOSITORY / "tests",
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")},
                 "KUBECONFIG": str(kubeconfig),
@@ -186,6 +198,9 @@ class OperatorRig:
         self.operators: list[RunningOperator] = []
         """All that were started."""
         self._proxies: list[ApiProxy] = []
+        self._ahead_file = folder / "ahead"
+        self._ahead = timedelta()
+        self.pass_time(timedelta())
         account, self.kubeconfig = self._access()
         self.user = f"system:serviceaccount:{namespace}:{account}"
         """In the audit log."""
@@ -228,14 +243,32 @@ class OperatorRig:
     # --- the operator ----------------------------------------------------------------------------------------
 
     def start(
-        self, *, through: ApiProxy | None = None, environment: Mapping[str, str] | None = None, wait: bool = True
+        self,
+        *,
+        through: ApiProxy | None = None,
+        environment: Mapping[str, str] | None = None,
+        movable_clock: bool = False,
+        wait: bool = True,
     ) -> RunningOperator:
+        """``movable_clock``: one that ``pass_time`` moves."""
         kubeconfig = self.kubeconfig
         if through is not None:
             kubeconfig = through.kubeconfig(self._folder / f"proxy-{len(self.operators)}.kubeconfig")
-        operator = RunningOperator(kubeconfig, self.namespace, environment)
+        program = ("support.moved_clock", str(self._ahead_file)) if movable_clock else THE_OPERATOR
+        operator = RunningOperator(kubeconfig, self.namespace, environment, program)
         self.operators.append(operator)
         return operator.wait_until_ready() if wait else operator
+
+    def pass_time(self, length: timedelta) -> None:
+        """For the operators that were started with ``movable_clock``, and for what is reported from now on."""
+        self._ahead += length
+        # Never half a number: it is read at any moment.
+        written = self._ahead_file.with_suffix(".new")
+        written.write_text(str(self._ahead.total_seconds()))
+        written.replace(self._ahead_file)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
     def proxy(self) -> ApiProxy:
         proxy = ApiProxy(self.kubeconfig)
@@ -285,7 +318,7 @@ class OperatorRig:
             "quoteCurrency": "USDT",
             "openPositions": positions,
             "liveOrders": orders,
-            "factsAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "factsAt": self.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             "agents": {"risk": {"state": state}},
         }
         self._tell(name, "risk", facts)
@@ -411,12 +444,16 @@ def essence(children: Mapping[tuple[str, str], Json]) -> dict[tuple[str, str], J
     return found
 
 
+DELAY = "TRADINGBOT_REALITY_DELAY"
 _CHANCE = frozenset({"clusterIP", "clusterIPs", "volumeName", "uid", "tradingbot.dev/manifest"})
 _UIDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def _without_chance(value: Any) -> Any:
     if isinstance(value, dict):
+        if value.get("name") == DELAY:
+            # Follows from the bot's uid.
+            return {"name": DELAY}
         return {
             name: _without_chance(each)
             for name, each in value.items()

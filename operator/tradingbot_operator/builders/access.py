@@ -12,7 +12,7 @@ from tradingbot_api import TradingBot
 from tradingbot_operator import names
 from tradingbot_operator.builders import pods
 from tradingbot_operator.kinds import Manifest
-from tradingbot_operator.names import AGENTS, GROUP, PLURAL, Component
+from tradingbot_operator.names import GROUP, PLURAL, PROGRAMS, Component
 
 TELLERS = (Component.RISK, Component.EXECUTION)
 """Agents that write to the TradingBot; the others have no token of a service account."""
@@ -23,13 +23,9 @@ def has_token(component: Component) -> bool:
 
 
 def access(bot: TradingBot, namespace: str) -> list[Manifest]:
-    """ServiceAccounts of the agents, the migration and the reality check, and a Role with its RoleBinding for each
-    that may do something."""
+    """A ServiceAccount of each program, and a Role with its RoleBinding for each that may do something."""
     name = bot.metadata.name
-    manifests = [
-        _service_account(name, namespace, component)
-        for component in (*AGENTS, Component.MIGRATION, Component.REALITY_CHECK)
-    ]
+    manifests = [_service_account(name, namespace, component) for component in PROGRAMS]
     for component in TELLERS:
         manifests += _role(name, namespace, component, _own_bot(name))
     manifests += _role(name, namespace, Component.REALITY_CHECK, [*_own_bot(name), *_evidence()])

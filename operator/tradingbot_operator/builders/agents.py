@@ -13,7 +13,7 @@ execution only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 
@@ -27,13 +27,13 @@ from tradingbot_api import (
     Resources,
     SecretRef,
     TradingBot,
-    format_bytes,
+    UrlSecretRef,
 )
 from tradingbot_operator import names
 from tradingbot_operator.builders import config, influxdb, pods, postgres, rabbitmq
 from tradingbot_operator.builders.access import has_token
 from tradingbot_operator.kinds import Manifest
-from tradingbot_operator.names import AGENT_PORT, Annotation, Component
+from tradingbot_operator.names import AGENT_PORT, AGENTS, Annotation, Component
 
 UID = 10001
 """Of the agents' image."""
@@ -56,6 +56,7 @@ class Variable(StrEnum):
     TIME_SERIES_TOKEN = "TRADINGBOT_TIME_SERIES_TOKEN"
     EXCHANGE_API_KEY = "TRADINGBOT_EXCHANGE_API_KEY"
     EXCHANGE_SECRET = "TRADINGBOT_EXCHANGE_SECRET"
+    EXCHANGE_PASSWORD = "TRADINGBOT_EXCHANGE_PASSWORD"
 
     @property
     def file(self) -> str:
@@ -63,10 +64,11 @@ class Variable(StrEnum):
         return self.removeprefix("TRADINGBOT_").lower().replace("_", "-")
 
 
-EXCHANGE_PASSWORD = "TRADINGBOT_EXCHANGE_PASSWORD"
+OPTIONAL = frozenset({Variable.EXCHANGE_PASSWORD})
+"""Few exchanges have one. A key that is not in the Secret is no file, which the agents know."""
 
 MARKET_DATA = frozenset({Variable.TIME_SERIES_URL, Variable.TIME_SERIES_TOKEN})
-EXCHANGE_KEY = frozenset({Variable.EXCHANGE_API_KEY, Variable.EXCHANGE_SECRET})
+EXCHANGE_KEY = frozenset({Variable.EXCHANGE_API_KEY, Variable.EXCHANGE_SECRET, Variable.EXCHANGE_PASSWORD})
 
 NEEDS: Mapping[Component, frozenset[Variable]] = {
     Component.DATA_COLLECTION: MARKET_DATA | {Variable.MESSAGING_URL},
@@ -75,12 +77,16 @@ NEEDS: Mapping[Component, frozenset[Variable]] = {
     Component.RISK: MARKET_DATA | {Variable.MESSAGING_URL, Variable.DATABASE_URL},
     Component.EXECUTION: EXCHANGE_KEY | {Variable.MESSAGING_URL, Variable.DATABASE_URL},
     Component.MIGRATION: MARKET_DATA | {Variable.DATABASE_URL},
+    Component.PRUNE: frozenset({Variable.DATABASE_URL}),
     Component.REALITY_CHECK: MARKET_DATA | EXCHANGE_KEY | {Variable.MESSAGING_URL, Variable.DATABASE_URL},
 }
 """What each program needs at most; the agents' half is ``tradingbot_agents.runtime.connections.NEEDS``."""
 
-_CREDENTIALS = {Variable.EXCHANGE_API_KEY: "apiKey", Variable.EXCHANGE_SECRET: "secret"}
-_PASSWORD_KEY = "password"
+_CREDENTIALS = {
+    Variable.EXCHANGE_API_KEY: "apiKey",
+    Variable.EXCHANGE_SECRET: "secret",
+    Variable.EXCHANGE_PASSWORD: "password",
+}
 
 # Requests are what docs/performance.md measured of three symbols, and a little; limits are far above, for fifty
 # symbols and a full spool, and still tell a leak. One core is all that Python's one loop can use, so that limit
@@ -99,6 +105,7 @@ RESOURCES: Mapping[Component, Resources] = {
     Component.RISK: _amounts("0.05", 64),
     Component.EXECUTION: _amounts("0.05", 80),
     Component.MIGRATION: _amounts("0.025", 96),
+    Component.PRUNE: _amounts("0.025", 64),
     Component.REALITY_CHECK: _amounts("0.025", 96),
 }
 
@@ -186,19 +193,13 @@ def paper_volume(bot: TradingBot, namespace: str) -> Manifest | None:
         return None
     name = bot.metadata.name
     managed = bot.spec.database.managed
-    spec: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": format_bytes(_PAPER_BOOKS)}},
-    }
-    if managed is not None and managed.storage.class_name is not None:
-        spec["storageClassName"] = managed.storage.class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": pods.metadata(
             names.child(name, Component.EXECUTION), namespace, names.bot_labels(name, Component.EXECUTION)
         ),
-        "spec": spec,
+        "spec": pods.claim_spec(_PAPER_BOOKS, None if managed is None else managed.storage.class_name),
     }
 
 
@@ -287,9 +288,10 @@ def template(
     volumes: list[Manifest],
     mounts: list[Manifest],
     pod: Manifest,
+    environment: Sequence[Manifest] = (),
 ) -> Manifest:
     """A pod's template with the pinned spec, the secrets that ``component`` needs and the overrides of its spec.
-    ``container`` and ``pod`` are what it has beyond that."""
+    ``container``, ``pod`` and ``environment`` are what it has beyond that."""
     name = bot.metadata.name
     overrides = overrides_of(component, bot) or AgentOverrides()
     security = pods.security_context(UID, UID)
@@ -304,7 +306,7 @@ def template(
                 "name": component.value,
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
-                "env": _environment(component, bot, overrides),
+                "env": _environment(component, bot, overrides, environment),
                 "resources": pods.resources(RESOURCES[component], overrides.resources),
                 "securityContext": security.container,
                 "volumeMounts": [
@@ -339,7 +341,7 @@ def template(
 
 def overrides_of(component: Component, bot: TradingBot) -> AgentOverrides | None:
     """What the spec changes of a component's pods."""
-    if component is Component.MIGRATION:
+    if component in (Component.MIGRATION, Component.PRUNE):
         return None
     found: AgentOverrides | None = getattr(bot.spec.agents, component.value.replace("-", "_"))
     return found
@@ -358,36 +360,42 @@ def credentials(component: Component, bot: TradingBot) -> SecretRef | None:
     return bot.spec.reality_check.credentials_secret_ref if component is Component.REALITY_CHECK else None
 
 
+def told_at(component: Component, bot: TradingBot) -> dict[str, UrlSecretRef]:
+    """The addresses that the reality check tells what it finds, by their file in ``SECRETS_FOLDER``, where the agents
+    look for them (``tradingbot_agents.runtime.addresses``)."""
+    if component is not Component.REALITY_CHECK:
+        return {}
+    found = {f"notification-{each.name}": each.url_secret_ref for each in bot.spec.notifications}
+    ping = bot.spec.reality_check.ping_url_secret_ref
+    return found if ping is None else found | {"ping-url": ping}
+
+
 def reaches_exchange(component: Component, bot: TradingBot) -> bool:
     """Also in mode paper: candles and market rules are a real exchange's, if it is not a simulated one."""
     if bot.spec.exchange.name == SIMULATED:
         return False
-    if component is Component.REALITY_CHECK:
-        return credentials(component, bot) is not None
-    return component in (Component.DATA_COLLECTION, Component.EXECUTION)
+    # The check looks at the market without a key, too.
+    return component in (Component.DATA_COLLECTION, Component.EXECUTION, Component.REALITY_CHECK)
 
 
-def _environment(component: Component, bot: TradingBot, overrides: AgentOverrides) -> list[Manifest]:
+def _environment(
+    component: Component, bot: TradingBot, overrides: AgentOverrides, more: Sequence[Manifest]
+) -> list[Manifest]:
     own: list[Manifest] = [
         {"name": f"{variable.value}_FILE", "value": f"{SECRETS_FOLDER}/{variable.file}"}
         for variable in Variable
         if variable in needs(component, bot)
     ]
-    reference = credentials(component, bot)
-    if reference is not None:
-        # Few exchanges have one. A file that may be missing can not be named as a file, so this one alone is not
-        # taken up anew without a restart.
-        key = {"name": reference.name, "key": _PASSWORD_KEY, "optional": True}
-        own.append({"name": EXCHANGE_PASSWORD, "valueFrom": {"secretKeyRef": key}})
     if has_token(component):
         own += [
             {"name": "TRADINGBOT_KUBERNETES", "value": "1"},
             {"name": "TRADINGBOT_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-            {
-                "name": "TRADINGBOT_REVISION",
-                "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{Annotation.REVISION.value}']"}},
-            },
         ]
+    if component in AGENTS or component is Component.REALITY_CHECK:
+        # Each says with its start what it runs: what another revision told is no evidence of this one.
+        field = f"metadata.annotations['{Annotation.REVISION.value}']"
+        own.append({"name": "TRADINGBOT_REVISION", "valueFrom": {"fieldRef": {"fieldPath": field}}})
+    own += more
     taken = {each["name"] for each in own}
     return own + [_variable(variable) for variable in overrides.env if variable.name not in taken]
 
@@ -401,13 +409,19 @@ def _variable(variable: EnvVar) -> Manifest:
 
 def _sources(component: Component, bot: TradingBot) -> list[Manifest]:
     """Of the projected volume: one for each Secret that the program needs, and of it only the keys that it needs. A
-    missing one keeps the pod from starting."""
-    items: dict[str, list[Manifest]] = {}
+    missing one keeps the pod from starting; what is optional is a source of its own, for it is so as a whole."""
+    items: dict[tuple[str, bool], list[Manifest]] = {}
     for variable in Variable:
         if variable in needs(component, bot):
             secret, key = _place(variable, component, bot)
-            items.setdefault(secret, []).append({"key": key, "path": variable.file})
-    return [{"secret": {"name": secret, "items": wanted, "optional": False}} for secret, wanted in items.items()]
+            items.setdefault((secret, variable in OPTIONAL), []).append({"key": key, "path": variable.file})
+    for file, reference in told_at(component, bot).items():
+        # Without an address the check goes on, and says so.
+        items.setdefault((reference.name, True), []).append({"key": reference.key, "path": file})
+    return [
+        {"secret": {"name": secret, "items": wanted, "optional": optional}}
+        for (secret, optional), wanted in items.items()
+    ]
 
 
 def _place(variable: Variable, component: Component, bot: TradingBot) -> tuple[str, str]:

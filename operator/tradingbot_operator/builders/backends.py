@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tradingbot_api import ResourceAmounts, Resources, format_bytes, parse_bytes
+from tradingbot_api import ResourceAmounts, Resources, parse_bytes
 from tradingbot_api.backends import DatabaseStorage, MessagingStorage, TimeSeriesStorage
 from tradingbot_operator.builders import pods
 from tradingbot_operator.kinds import Manifest
@@ -95,12 +95,6 @@ def stateful_set(
 ) -> Manifest:
     """One replica with one volume, ``data``. ``grace``: seconds to end by itself."""
     security = pods.security_context(uid, gid)
-    claim: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": format_bytes(volume.size)}},
-    }
-    if volume.class_name is not None:
-        claim["storageClassName"] = volume.class_name
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -132,7 +126,7 @@ def stateful_set(
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
                     "metadata": {"name": "data", "labels": dict(labels)},
-                    "spec": claim,
+                    "spec": pods.claim_spec(volume.size, volume.class_name),
                 }
             ],
         },

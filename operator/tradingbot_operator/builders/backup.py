@@ -7,7 +7,7 @@ owner's.
 
 from __future__ import annotations
 
-from tradingbot_api import TradingBot, format_bytes
+from tradingbot_api import TradingBot
 from tradingbot_operator import images, names
 from tradingbot_operator.builders import backends, pods, postgres
 from tradingbot_operator.kinds import Manifest
@@ -49,17 +49,11 @@ def claim(account: str, bot: TradingBot, namespace: str) -> Manifest | None:
     settings = bot.spec.database.managed
     if settings is None or settings.provider != "StatefulSet":
         return None
-    spec: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": format_bytes(settings.storage.size)}},
-    }
-    if settings.storage.class_name is not None:
-        spec["storageClassName"] = settings.storage.class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": pods.metadata(_name(account), namespace, names.account_labels(account, Component.BACKUP)),
-        "spec": spec,
+        "spec": pods.claim_spec(settings.storage.size, settings.storage.class_name),
     }
 
 
@@ -92,50 +86,37 @@ def cron_job(account: str, bot: TradingBot, namespace: str) -> Manifest | None:
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "metadata": pods.metadata(_name(account), namespace, labels),
-        "spec": {
-            "schedule": settings.backup.schedule,
-            "timeZone": "Etc/UTC",
-            "suspend": settings.backup.suspend,
-            "concurrencyPolicy": "Forbid",
-            # One that was missed (the node was off) is made up for within the day.
-            "startingDeadlineSeconds": 12 * 3600,
-            "successfulJobsHistoryLimit": 1,
-            "failedJobsHistoryLimit": 3,
-            "jobTemplate": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "backoffLimit": 3,
-                    "activeDeadlineSeconds": _LIMIT,
-                    "template": {
-                        "metadata": {"labels": labels},
-                        "spec": {
-                            "restartPolicy": "OnFailure",
-                            "automountServiceAccountToken": False,
-                            "enableServiceLinks": False,
-                            "securityContext": security.pod,
-                            "containers": [container],
-                            "volumes": [
-                                {"name": "backup", "persistentVolumeClaim": {"claimName": _name(account)}},
-                                {
-                                    "name": "secrets",
-                                    "secret": {
-                                        "secretName": database,
-                                        "defaultMode": 0o440,
-                                        "items": [{"key": postgres.PASSWORD_KEY, "path": postgres.PASSWORD_KEY}],
-                                    },
-                                },
-                                {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
-                            ],
-                        },
-                    },
-                },
+    job = {
+        "backoffLimit": 3,
+        "activeDeadlineSeconds": _LIMIT,
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "restartPolicy": "OnFailure",
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "securityContext": security.pod,
+                "containers": [container],
+                "volumes": [
+                    {"name": "backup", "persistentVolumeClaim": {"claimName": _name(account)}},
+                    pods.secret_files(database, postgres.PASSWORD_KEY),
+                    {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
+                ],
             },
         },
     }
+    return pods.cron_job(
+        _name(account),
+        namespace,
+        labels,
+        job,
+        schedule=settings.backup.schedule,
+        suspend=settings.backup.suspend,
+        # One that was missed (the node was off) is made up for within the day.
+        startingDeadlineSeconds=12 * 3600,
+        successfulJobsHistoryLimit=1,
+        failedJobsHistoryLimit=3,
+    )
 
 
 def _name(account: str) -> str:

@@ -40,7 +40,7 @@ class Pinned(msgspec.Struct, frozen=True):
 
     bot: TradingBot
     image: str
-    workloads: dict[str, Manifest]
+    workloads: dict[str, list[Manifest]]
 
 
 def pinned(bot: TradingBot, image: str) -> str:
@@ -50,7 +50,7 @@ def pinned(bot: TradingBot, image: str) -> str:
 
 
 def spec_config(
-    bot: TradingBot, namespace: str, image: str, revision: str, workloads: Mapping[str, Manifest]
+    bot: TradingBot, namespace: str, image: str, revision: str, workloads: Mapping[str, list[Manifest]]
 ) -> Manifest:
     """The immutable ConfigMap of a revision: the spec, the image, and what was made of them. Its ``state`` is the one
     of the moment in which it was made: make it once."""
@@ -74,7 +74,8 @@ def read_spec_config(manifest: Manifest) -> Pinned:
     """The revision that a ConfigMap of ``spec_config`` holds. Raises ``SpecInvalid`` when an older version of the
     operator pinned what this one refuses."""
     data = manifest["data"]
-    return Pinned(load_text(data[SPEC_KEY]), data[IMAGE_KEY], msgspec.json.decode(data[WORKLOADS_KEY]))
+    workloads = msgspec.json.decode(data[WORKLOADS_KEY], type=dict[str, list[Manifest]])
+    return Pinned(load_text(data[SPEC_KEY]), data[IMAGE_KEY], workloads)
 
 
 def state_config(bot: TradingBot, namespace: str, state: str | None = None) -> Manifest:

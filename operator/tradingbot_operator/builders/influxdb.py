@@ -103,14 +103,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
     }
     volumes: list[Manifest] = [
         {"name": "config", **pods.empty_dir(16 * backends.MEBIBYTE)},
-        {
-            "name": "secrets",
-            "secret": {
-                "secretName": name,
-                "defaultMode": 0o440,
-                "items": [{"key": key, "path": key} for key in (PASSWORD_KEY, TOKEN_KEY)],
-            },
-        },
+        pods.secret_files(name, PASSWORD_KEY, TOKEN_KEY),
         {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
     ]
     return [

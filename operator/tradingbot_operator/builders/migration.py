@@ -17,6 +17,9 @@ _ATTEMPTS = 30
 """The servers start at the same time, and their images may have to be pulled first. Pauses between attempts grow to
 five minutes, so that this is more than two hours: then a person is needed."""
 
+_PATIENCE = "1m"
+"""That an attempt waits for servers which start at the same time. After that it ends, and why is told on the bot."""
+
 _KEPT = 24 * 60 * 60
 """Seconds for which its log can be read after its end."""
 
@@ -38,7 +41,7 @@ def job(bot: TradingBot, namespace: str, image: str, revision: str) -> Manifest:
                 bot,
                 image,
                 revision,
-                {"args": ["migrate", config.SPEC_FILE]},
+                {"args": ["migrate", config.SPEC_FILE, "--wait", _PATIENCE]},
                 volumes=[],
                 mounts=[],
                 pod={"restartPolicy": "OnFailure"},

@@ -17,7 +17,7 @@ from tradingbot_api import TradingBot
 from tradingbot_operator import names
 from tradingbot_operator.builders import pods
 from tradingbot_operator.builders.access import has_token
-from tradingbot_operator.builders.agents import Variable, needs, reaches_exchange
+from tradingbot_operator.builders.agents import Variable, needs, reaches_exchange, told_at
 from tradingbot_operator.builders.config import shared_labels
 from tradingbot_operator.kinds import Manifest
 from tradingbot_operator.names import (
@@ -26,6 +26,7 @@ from tradingbot_operator.names import (
     AMQP_PORT,
     INFLUXDB_PORT,
     POSTGRES_PORT,
+    PROGRAMS,
     Component,
     Label,
     account_id,
@@ -46,7 +47,8 @@ EXTERNAL_POSTGRES_PORTS = (POSTGRES_PORT, 6432)
 CLOUD_NATIVE_PG = "cnpg.io/cluster"
 """Label of the pods of CloudNativePG, with the name of their Cluster."""
 
-_PROGRAMS = (*AGENTS, Component.MIGRATION, Component.REALITY_CHECK)
+RECEIVER_PORTS = (80, HTTPS_PORT, 465, 587)
+"""Of webhooks, chats and mail servers, whose addresses are in Secrets."""
 
 Rule = Manifest
 
@@ -55,7 +57,7 @@ def of_bot(bot: TradingBot, namespace: str) -> list[Manifest]:
     """The policies of a bot's own pods and servers, and the door of the account's database for them."""
     name = bot.metadata.name
     policies = [_policy(names.deny_policy(name), namespace, shared_labels(name), {Label.BOT.value: name}, [], [])]
-    for component in _PROGRAMS:
+    for component in PROGRAMS:
         # Metrics are read by whoever the cluster's monitoring is; a Job has none.
         ingress = [_from(None, AGENT_PORT)] if component in AGENTS else []
         policies.append(_of_component(bot, namespace, component, ingress, _egress(bot, component)))
@@ -131,6 +133,11 @@ def _egress(bot: TradingBot, component: Component) -> list[Rule]:
     if reaches_exchange(component, bot):
         # Its addresses change and are not ours to know.
         rules.append(_to(None, *_exchange_ports(bot, component)))
+    if component is Component.REALITY_CHECK and bot.spec.mode == "paper":
+        # Where the orders went: the paper exchange is a part of execution, which tells its books beside its metrics.
+        rules.append(_to([_pods(names.bot_selector(bot.metadata.name, Component.EXECUTION))], AGENT_PORT))
+    if told_at(component, bot):
+        rules.append(_to(None, *RECEIVER_PORTS))
     if has_token(component):
         # It is outside every policy's labels: its address is the cluster's matter.
         rules.append(_to(None, *API_SERVER_PORTS))
@@ -178,7 +185,7 @@ def _messaging(bot: TradingBot, namespace: str) -> Manifest:
 
 def _users(bot: TradingBot, variable: Variable) -> list[Manifest]:
     """The bot's programs that are given an address, as peers."""
-    users = [component.value for component in _PROGRAMS if variable in needs(component, bot)]
+    users = [component.value for component in PROGRAMS if variable in needs(component, bot)]
     return [
         {
             "podSelector": {

@@ -1,12 +1,13 @@
 """What all pods have in common, in one place: what passes Pod Security ``restricted`` is not left to each builder.
 
 ``metadata`` of any object, ``security_context`` (of a pod and of its containers), ``resources`` (the measured ones,
-with what a person has changed) and ``empty_dir``.
+with what a person has changed), ``empty_dir``, ``claim_spec`` (of a volume), ``secret_files`` and ``cron_job``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -67,6 +68,37 @@ def empty_dir(size: int, *, in_memory: bool = False) -> Manifest:
     """A folder that goes with the pod; a pod that fills it above ``size`` bytes is evicted."""
     medium = {"medium": "Memory"} if in_memory else {}
     return {"emptyDir": {**medium, "sizeLimit": format_bytes(size)}}
+
+
+def claim_spec(size: int, class_name: str | None) -> Manifest:
+    """Of a volume that one node at a time mounts. ``class_name`` ``None``: the cluster's default."""
+    spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": format_bytes(size)}},
+    }
+    return spec if class_name is None else {**spec, "storageClassName": class_name}
+
+
+def secret_files(secret: str, *keys: str) -> Manifest:
+    """The volume ``secrets``: these keys and no others, as files that the pod's group may read."""
+    items = [{"key": key, "path": key} for key in keys]
+    return {"name": "secrets", "secret": {"secretName": secret, "defaultMode": 0o440, "items": items}}
+
+
+def cron_job(name: str, namespace: str, labels: Mapping[str, str], job: Manifest, **spec: Any) -> Manifest:
+    """Times are UTC, and there are never two of its Jobs at a time. ``job`` is the spec of one; ``spec`` says when
+    they come and how many are kept."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": metadata(name, namespace, labels),
+        "spec": {
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            **spec,
+            "jobTemplate": {"metadata": {"labels": dict(labels)}, "spec": job},
+        },
+    }
 
 
 def _merged(default: ResourceAmounts | None, override: ResourceAmounts | None) -> ResourceAmounts:

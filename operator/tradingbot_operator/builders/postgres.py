@@ -109,14 +109,7 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
     }
     volumes: list[Manifest] = [
         {"name": "socket", **pods.empty_dir(backends.MEBIBYTE)},
-        {
-            "name": "secrets",
-            "secret": {
-                "secretName": name,
-                "defaultMode": 0o440,
-                "items": [{"key": PASSWORD_KEY, "path": PASSWORD_KEY}],
-            },
-        },
+        pods.secret_files(name, PASSWORD_KEY),
         {"name": "tmp", **pods.empty_dir(64 * backends.MEBIBYTE)},
         # What containers get by default is too little for parallel queries.
         {"name": "memory", **pods.empty_dir(128 * backends.MEBIBYTE, in_memory=True)},

@@ -43,7 +43,7 @@ EVIDENCE: set[tuple[str, str, Any]] = {
 
 
 def test_each_program_has_an_identity_whose_token_no_pod_gets_by_itself() -> None:
-    programs = (*AGENTS, Component.MIGRATION, Component.REALITY_CHECK)
+    programs = (*AGENTS, Component.MIGRATION, Component.PRUNE, Component.REALITY_CHECK)
     accounts = of_kind("ServiceAccount")
     assert set(accounts) == {f"live-{component}" for component in programs}
     assert {each["automountServiceAccountToken"] for each in accounts.values()} == {False}

@@ -16,8 +16,8 @@ from tradingbot_agents.runtime import connections
 from tradingbot_api import TradingBot, load_object, parse_bytes
 from tradingbot_operator.builders import config
 from tradingbot_operator.builders.agents import (
-    EXCHANGE_PASSWORD,
     NEEDS,
+    OPTIONAL,
     SECRETS_FOLDER,
     Variable,
     overrides_of,
@@ -95,11 +95,13 @@ def texts(value: object) -> Iterator[str]:
 
 def test_the_needs_of_the_agents_are_those_that_they_tell() -> None:
     for component in AGENTS:
-        assert {each.value for each in NEEDS[component]} == set(connections.NEEDS[component.value])
+        optional = connections.OPTIONAL.get(component.value, frozenset())
+        assert {each.value for each in NEEDS[component] - OPTIONAL} == set(connections.NEEDS[component.value])
+        assert {each.value for each in NEEDS[component] & OPTIONAL} == set(optional)
 
 
 def test_every_variable_of_the_agents_is_known() -> None:
-    assert {each.value for each in Variable} | {EXCHANGE_PASSWORD} == {each.value for each in connections.Variable}
+    assert {each.value for each in Variable} == {each.value for each in connections.Variable}
 
 
 @pytest.mark.parametrize("component", AGENTS)
@@ -112,6 +114,7 @@ def test_an_agent_starts_with_what_its_pod_has(component: Component, tmp_path: P
         ("ledger", "url"): "postgresql://one:two@ledger/books",
         ("binance-keys", "apiKey"): "a key",
         ("binance-keys", "secret"): "a secret",
+        ("binance-keys", "password"): "a password",
     }
     files = secret_files(component, bot)
     for path, place in files.items():
@@ -151,21 +154,22 @@ def test_a_paper_bot_has_no_key_even_when_its_spec_names_one() -> None:
     }
 
 
-def test_a_missing_secret_keeps_a_pod_from_starting() -> None:
+def test_a_missing_secret_keeps_a_pod_from_starting_and_a_missing_password_does_not() -> None:
     volumes = {each["name"]: each for each in template(Component.EXECUTION, live())["spec"]["volumes"]}
-    sources = volumes["secrets"]["projected"]["sources"]
-    assert [source["secret"]["optional"] for source in sources] == [False, False, False]
+    sources = [source["secret"] for source in volumes["secrets"]["projected"]["sources"]]
+    assert [source["optional"] for source in sources] == [False, False, False, True]
+    assert sources[-1] == {
+        "name": "binance-keys",
+        "items": [{"key": "password", "path": "exchange-password"}],
+        "optional": True,
+    }
 
 
-def test_no_secret_is_a_variable_but_the_password_that_may_be_missing() -> None:
+def test_no_secret_is_a_variable() -> None:
     for component in AGENTS:
-        references = {
-            name: each["valueFrom"]["secretKeyRef"]
-            for name, each in environment(component, live()).items()
-            if "secretKeyRef" in each.get("valueFrom", {})
-        }
-        expected = {"name": "binance-keys", "key": "password", "optional": True}
-        assert references == ({EXCHANGE_PASSWORD: expected} if component is Component.EXECUTION else {})
+        assert not any(
+            "secretKeyRef" in each.get("valueFrom", {}) for each in environment(component, live()).values()
+        )
 
 
 def test_folders_are_mounted_whole_so_that_what_changes_arrives() -> None:
@@ -193,6 +197,13 @@ def test_only_who_writes_to_the_trading_bot_has_a_token(component: Component) ->
     if tells:
         assert variables["TRADINGBOT_KUBERNETES"]["value"] == "1"
         assert variables["TRADINGBOT_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
+
+
+@pytest.mark.parametrize("component", AGENTS)
+def test_each_is_told_the_revision_of_its_pod(component: Component) -> None:
+    found = environment(component, live())["TRADINGBOT_REVISION"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert found == "metadata.annotations['tradingbot.dev/revision']"
+    assert template(component, live())["metadata"]["annotations"]["tradingbot.dev/revision"] == REVISION
 
 
 # ------------------------------------------------------------------------------------------ never two pods
@@ -358,7 +369,7 @@ def test_the_other_agents_stay_as_they_are() -> None:
 
 
 def test_every_agent_and_the_check_have_overrides_of_their_own() -> None:
-    everyone = [each for each in NEEDS if each is not Component.MIGRATION]
+    everyone = [each for each in NEEDS if each not in (Component.MIGRATION, Component.PRUNE)]
     bot = live(agents={_field(each): {"annotations": {"of": each.value}} for each in everyone})
     for each in everyone:
         found = overrides_of(each, bot)

@@ -13,7 +13,7 @@ from tradingbot_operator.builders import config
 from tradingbot_operator.kinds import Manifest
 
 IMAGE = "example.invalid/agents:1"
-WORKLOADS = {"risk": {"kind": "StatefulSet", "spec": {"replicas": 1}}}
+WORKLOADS = {"risk": [{"kind": "StatefulSet", "spec": {"replicas": 1}}]}
 
 
 def a_bot(changes: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> TradingBot:

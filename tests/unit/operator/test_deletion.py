@@ -68,7 +68,9 @@ def test_block_waits_for_a_person_and_not_for_ever() -> None:
     assert first.state is None, "it trades on"
     assert first.waits is not None
     assert first.waits.phase == "Blocked"
-    assert "set state: Flatten or deletionPolicy: Retain" in first.waits.waiting_for
+    assert first.waits.waiting_for.startswith(
+        "2 open positions and 1 live order: set state: Flatten or deletionPolicy: Retain"
+    )
     assert verdict("Block", ASKED + BLOCK_LIMIT, first.waits).waits is not None
     assert verdict("Block", ASKED + SECOND + BLOCK_LIMIT, first.waits).waits is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from support.specs import LIVE, changed
 from tradingbot_api import TradingBot, load_object
@@ -29,6 +30,7 @@ def a_bot(**changes: Any) -> TradingBot:
 def wanted(bot: TradingBot, *, started: bool = True, **changes: Any) -> list[Wanted]:
     pinned = desired.pin(bot, NAMESPACE, IMAGE)
     facts: dict[str, Any] = {
+        "uid": "0f9a",
         "state": "Running",
         "migrating": not started,
         "positions_open": False,
@@ -145,11 +147,26 @@ def test_what_runs_is_taken_from_its_pin_whatever_the_builders_make_now(monkeypa
     assert config["immutable"] is True
 
 
+def test_a_server_s_settings_stay_with_its_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads them when it starts: a new version of ours must not bring new ones to an old pod that crashes."""
+    before = desired.pin(a_bot(), NAMESPACE, IMAGE)
+    settings = [each for each in before.workloads[Component.RABBITMQ] if each["kind"] == "ConfigMap"]
+    assert len(settings) == 1
+    monkeypatch.setattr(rabbitmq, "_OWN_SETTINGS", "other = 1\n")
+    after = desired.pin(a_bot(), NAMESPACE, IMAGE)
+    assert after.revision != before.revision
+    facts: dict[str, Any] = {"uid": "0f9a", "state": "Running", "migrating": False, "positions_open": False}
+    made = desired.of_bot(NAMESPACE, before, [before], dict.fromkeys(AGENTS, before), **facts)
+    assert settings[0] in [each.manifest for each in made]
+
+
 def test_what_can_not_be_read_any_more_is_no_revision() -> None:
     for data in (
         {},
         {"bot.yaml": "{}", "image": "i", "workloads.json": "{}"},
         {"bot.yaml": "x", "image": "i", "workloads.json": "["},
+        # Of a version that has a component which this one does not know.
+        {"bot.yaml": yaml.safe_dump(LIVE), "image": "i", "workloads.json": '{"another": []}'},
     ):
         assert desired.unpin("r", {"data": data}) is None
 
@@ -157,7 +174,8 @@ def test_what_can_not_be_read_any_more_is_no_revision() -> None:
 def test_in_a_roll_each_workload_is_of_its_own_revision() -> None:
     old, new = desired.pin(a_bot(), NAMESPACE, "agents:old"), desired.pin(a_bot(), NAMESPACE, "agents:new")
     mixed = {each: new if each is Component.EXECUTION else old for each in AGENTS}
-    found = desired.of_bot(NAMESPACE, new, [new, old], mixed, state="Running", migrating=False, positions_open=False)
+    facts: dict[str, Any] = {"uid": "0f9a", "state": "Running", "migrating": False, "positions_open": False}
+    found = desired.of_bot(NAMESPACE, new, [new, old], mixed, **facts)
     images = {
         each.manifest["metadata"]["name"]: each.manifest["spec"]["template"]["spec"]["containers"][0]["image"]
         for each in found
@@ -229,3 +247,17 @@ def test_the_secrets_that_a_person_has_to_bring() -> None:
         ("influx", ("token",)),
         ("pg", ("dsn",)),
     ]
+
+
+def test_the_reality_check_s_secrets_are_a_person_s_too() -> None:
+    told = {
+        "notifications": [{"name": "phone", "format": "telegram", "urlSecretRef": {"name": "chat", "key": "bot"}}],
+        "realityCheck": {"credentialsSecretRef": {"name": "read-only"}, "pingUrlSecretRef": {"name": "ping"}},
+    }
+    found = {each.name: each for each in desired.references(a_bot(**told)) if each.component == "reality-check"}
+    assert {name: each.keys for name, each in found.items()} == {
+        "read-only": ("apiKey", "secret"),
+        "chat": ("bot",),
+        "ping": ("url",),
+    }
+    assert "the notification phone" in found["chat"].why

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from tradingbot_operator.diagnosis import Crashed, crashed, problems, restarts
@@ -27,6 +28,7 @@ def pod(
 
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+A_CRASH = Crashed(pod="bot-risk-0", uid="", container="agent", restarts=3, again=False)
 ENDED = {"terminated": {"exitCode": 4, "reason": "Error"}}
 UNSCHEDULED = {"type": "PodScheduled", "status": "False", "message": "no node"}
 LOOPING = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}
@@ -90,7 +92,7 @@ LOOPING = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s re
     ],
 )
 def test_a_problem_in_words(children: dict[Ref, Manifest], told: str) -> None:
-    words = {Crashed("bot-risk-0", "agent", 3): "the database is away"}
+    words = {A_CRASH: "the database is away"}
     assert [str(each) for each in problems(children, words, NOW)] == [told]
 
 
@@ -110,7 +112,7 @@ def test_a_problem_in_words(children: dict[Ref, Manifest], told: str) -> None:
 )
 def test_what_is_no_problem(children: dict[Ref, Manifest]) -> None:
     assert problems(children, {}, NOW) == []
-    assert crashed(children) == []
+    assert crashed(children, NOW) == []
 
 
 @pytest.mark.parametrize(("made", "told"), [("2026-03-01T11:59:30Z", 0), ("2026-03-01T11:58:59Z", 1)])
@@ -130,8 +132,8 @@ def test_the_volume_of_the_backup_waits_for_its_first_night() -> None:
 
 
 def test_whose_last_words_are_read() -> None:
-    assert crashed(pod(LOOPING, 3, ENDED)) == [Crashed("bot-risk-0", "agent", 3)]
-    assert crashed(pod(ENDED)) == [Crashed("bot-risk-0", "agent", 0)]
+    assert crashed(pod(LOOPING, 3, ENDED), NOW) == [A_CRASH]
+    assert crashed(pod(ENDED), NOW) == [msgspec.structs.replace(A_CRASH, restarts=0)]
 
 
 def test_restarts_are_counted_by_component() -> None:
@@ -151,3 +153,37 @@ def test_restarts_are_counted_by_component() -> None:
 )
 def test_the_last_words_of_a_container(log: str, last: str) -> None:
     assert last_line(log) == last
+
+
+def just_started_again(seconds: int, **status: Any) -> dict[Ref, Manifest]:
+    """A container that ended so many seconds ago, and runs."""
+    ended = {"exitCode": 4, "reason": "Error", "finishedAt": f"2026-03-01T11:{59 - seconds // 60:02}:00Z"}
+    found = pod({"running": {}}, 3, {"terminated": ended})
+    for each in found.values():
+        each["status"]["containerStatuses"][0] |= status
+    return found
+
+
+def test_one_that_runs_again_and_is_not_ready_is_not_over_it_yet() -> None:
+    children = just_started_again(60, ready=False)
+    assert crashed(children, NOW) == [msgspec.structs.replace(A_CRASH, again=True)]
+    assert [each.component for each in problems(children, {}, NOW)] == ["risk"]
+    assert crashed(just_started_again(60, ready=True), NOW) == []
+    assert crashed(just_started_again(20 * 60, ready=False), NOW) == [], "that was long ago"
+
+
+def test_a_reality_check_that_failed_has_done_its_work() -> None:
+    for code, told in ((7, 0), (8, 0), (1, 1)):
+        ended = {"terminated": {"exitCode": code, "reason": "Error"}}
+        container = {"name": "reality-check", "image": "agents:1", "restartCount": 0, "state": ended}
+        status = {"phase": "Failed", "containerStatuses": [container]}
+        assert len(problems(child("Pod", Component.REALITY_CHECK, status=status), {}, NOW)) == told
+
+
+def test_an_attempt_to_pull_and_the_pause_before_the_next_are_one_problem() -> None:
+    told = {
+        problem.reason
+        for reason in ("ErrImagePull", "ImagePullBackOff")
+        for problem in problems(pod({"waiting": {"reason": reason}}), {}, NOW)
+    }
+    assert told == {"ImagePullBackOff"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from support.specs import LIVE
@@ -35,7 +36,10 @@ def test_it_waits_for_servers_that_start_at_the_same_time() -> None:
 
 def test_it_runs_the_command_that_migrates_what_its_environment_names() -> None:
     [container] = POD["containers"]
-    assert str(_parser().parse_args(container["args"]).spec) == config.SPEC_FILE
+    options = _parser().parse_args(container["args"])
+    assert str(options.spec) == config.SPEC_FILE
+    # Longer than the servers take to start; as long as a wrong address is not told on the bot.
+    assert timedelta(seconds=30) < options.wait <= timedelta(minutes=1)
     assert container["env"] == [
         {"name": f"TRADINGBOT_{name}_FILE", "value": f"{SECRETS_FOLDER}/{file}"}
         for name, file in (

@@ -22,7 +22,7 @@ OUTSIDE = None
 """Not a pod: anywhere outside the cluster."""
 
 D, T, S, R, E = AGENTS
-PROGRAMS = (*AGENTS, Component.MIGRATION, Component.REALITY_CHECK)
+PROGRAMS = (*AGENTS, Component.MIGRATION, Component.PRUNE, Component.REALITY_CHECK)
 
 
 def policies(*bots: TradingBot) -> list[Manifest]:
@@ -101,7 +101,7 @@ def test_each_program_reaches_the_servers_that_it_needs_and_no_other(component: 
         "postgres": (
             of_the_account(Component.POSTGRES),
             5432,
-            {S, R, E, Component.MIGRATION, Component.REALITY_CHECK},
+            {S, R, E, Component.MIGRATION, Component.PRUNE, Component.REALITY_CHECK},
         ),
     }
     for labels, port, users in servers.values():
@@ -198,14 +198,15 @@ def test_servers_that_are_there_already_are_reached_on_their_usual_ports() -> No
         timeSeries={"external": {"urlSecretRef": {"name": "influx"}, "tokenSecretRef": {"name": "influx"}}},
         database={"external": {"urlSecretRef": {"name": "ledger"}}},
     )
+    M, P, C = Component.MIGRATION, Component.PRUNE, Component.REALITY_CHECK
     for port, users in (
-        (5672, set(AGENTS)),
-        (5671, set(AGENTS)),
-        (8086, {D, T, R}),
-        (5432, {S, R, E}),
-        (6432, {S, R, E}),
+        (5672, {*AGENTS, C}),
+        (5671, {*AGENTS, C}),
+        (8086, {D, T, R, M, C}),
+        (5432, {S, R, E, M, P, C}),
+        (6432, {S, R, E, M, P, C}),
     ):
-        for component in AGENTS:
+        for component in PROGRAMS:
             assert external.allows(pod(component), OUTSIDE, port) is (component in users)
     servers = {Component.RABBITMQ.value, Component.INFLUXDB.value, Component.POSTGRES.value}
     selected = [str(each["spec"]["podSelector"]) for each in external.policies]
@@ -256,9 +257,30 @@ def test_a_simulated_exchange_is_nowhere_outside() -> None:
     assert simulated.allows(pod(E, bot), OUTSIDE, 6443)
 
 
-def test_the_check_reaches_an_exchange_elsewhere_only_with_a_key_of_its_own() -> None:
-    endpoint = "http://exchange.test:8999"
-    without = network(exchange__endpoint=endpoint)
-    given = network(exchange__endpoint=endpoint, realityCheck__credentialsSecretRef={"name": "read-only"})
-    assert not without.allows(pod(Component.REALITY_CHECK), OUTSIDE, 8999)
-    assert given.allows(pod(Component.REALITY_CHECK), OUTSIDE, 8999)
+def test_the_check_looks_at_the_market_wherever_it_is_with_a_key_or_without() -> None:
+    elsewhere = {"exchange__endpoint": "http://exchange.test:8999"}
+    for key in ({}, {"realityCheck__credentialsSecretRef": {"name": "read-only"}}):
+        assert network(**elsewhere, **key).allows(pod(Component.REALITY_CHECK), OUTSIDE, 8999)
+    simulated = network(PAPER)
+    assert not simulated.allows(pod(Component.REALITY_CHECK, load_object(PAPER)), OUTSIDE, 8999)
+
+
+def test_the_check_alone_reaches_who_is_told_of_it_on_their_usual_ports() -> None:
+    receiver = {"name": "phone", "format": "telegram", "urlSecretRef": {"name": "telegram", "key": "url"}}
+    for given in ({"notifications": [receiver]}, {"realityCheck__pingUrlSecretRef": {"name": "ping", "key": "url"}}):
+        told = network(**given)
+        for port in (80, 443, 465, 587):
+            assert told.allows(pod(Component.REALITY_CHECK), OUTSIDE, port)
+        assert not any(told.allows(pod(agent), OUTSIDE, 587) for agent in AGENTS)
+    assert not NETWORK.allows(pod(Component.REALITY_CHECK), OUTSIDE, 587)
+
+
+def test_the_check_reaches_executions_books_in_mode_paper_and_no_other_agent() -> None:
+    bot = load_object(PAPER)
+    paper = network(PAPER)
+    assert [agent for agent in AGENTS if paper.allows(pod(Component.REALITY_CHECK, bot), pod(agent, bot), 8080)] == [
+        E
+    ]
+    assert not paper.allows(pod(Component.REALITY_CHECK, bot), pod(E, bot), 22)
+    assert not paper.allows(pod(Component.REALITY_CHECK, bot), pod(E, BOT), 8080), "of another bot"
+    assert not any(NETWORK.allows(pod(Component.REALITY_CHECK), pod(agent), 8080) for agent in AGENTS)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tradingbot_operator.kinds import Manifest, Ref, ref_of
 from tradingbot_operator.plan import Delete, Wanted, Why, owner_reference, plan
 
 BOT: Manifest = {"metadata": {"name": "bot", "uid": "bot-uid"}}
 OWNERS = [owner_reference(BOT, controller=True)]
+BOTH = [*OWNERS, owner_reference({"metadata": {"name": "other", "uid": "other-uid"}}, controller=False)]
 
 
 def a_map(name: str, **data: str) -> Manifest:
@@ -68,9 +71,8 @@ def test_what_is_made_once_is_never_changed() -> None:
 def test_what_is_made_once_gets_further_owners() -> None:
     """Or it would go with the first of the bots that share it."""
     wanted = [Wanted(manifest=a_map("a"), once=True)]
-    both = [*OWNERS, owner_reference({"metadata": {"name": "other", "uid": "other-uid"}}, controller=False)]
-    [write] = plan(wanted, made(*wanted), both, settled=True).writes
-    assert (write.why, write.owners) == (Why.CHANGED, both)
+    [write] = plan(wanted, made(*wanted), BOTH, settled=True).writes
+    assert (write.why, write.owners) == (Why.CHANGED, BOTH)
 
 
 def test_what_is_to_stay_from_now_on_loses_its_owners() -> None:
@@ -99,8 +101,23 @@ def test_only_what_belongs_to_this_owner_alone_is_pruned() -> None:
 def test_what_is_held_is_not_changed_by_us_but_repaired() -> None:
     before = made(Wanted(manifest=a_map("a", x="1")))
     [ref] = before
-    assert plan([Wanted(manifest=a_map("a", x="2"))], before, OWNERS, settled=True, held=[ref]).empty
+    left = plan([Wanted(manifest=a_map("a", x="2"))], before, OWNERS, settled=True, held=[ref])
+    assert left.empty
+    assert left.held == [ref], "it is told"
+    assert plan([Wanted(manifest=a_map("a", x="1"))], before, OWNERS, settled=True, held=[ref]).held == []
     assert plan([Wanted(manifest=a_map("a", x="2"))], {}, OWNERS, settled=True, held=[ref]).writes
     before[ref]["data"] = {"x": "3"}
     [write] = plan([Wanted(manifest=a_map("a", x="1"))], before, OWNERS, settled=True, held=[ref]).writes
     assert write.why is Why.DRIFTED
+
+
+@pytest.mark.parametrize("data", ["1", "2"])
+def test_what_is_held_gets_further_owners(data: str) -> None:
+    """Or a database would go, and its volume with it, with the one bot that was there when it began to be held."""
+    before = made(Wanted(manifest=a_map("a", x="1")))
+    wanted = [Wanted(manifest=a_map("a", x=data))]
+    [write] = plan(wanted, before, BOTH, settled=True, held=list(before)).writes
+    assert (write.why, write.owners) == (Why.CHANGED, BOTH)
+    for each in before.values():
+        each["metadata"]["ownerReferences"] = BOTH
+    assert plan(wanted, before, BOTH, settled=True, held=list(before)).empty

@@ -63,9 +63,14 @@ def test_what_is_older_than_what_we_know_is_passed_over() -> None:
     registry.put(a_bot(version=5))
     assert registry.put(a_bot(version=4, state="Paused")) == []
     assert registry.put(a_bot(version=5)) == [], "our own write, told again by the watch"
-    # Made anew under its name: its versions are its own.
-    again = a_bot(version=3, uid="another")
+    # Versions are the server's, of all objects: what is made anew under its name is newer than its forerunner, whose
+    # end may be told afterwards.
+    again = a_bot(version=7, uid="another")
     assert registry.put(again) == [again.owner, account_of(again)]
+    assert registry.put(a_bot(version=6)) == []
+    found = registry.get(again.owner)
+    assert found is not None
+    assert found.uid == "another"
 
 
 def test_the_eldest_bot_of_an_account_comes_first() -> None:
@@ -82,11 +87,11 @@ def test_one_that_goes_leaves_its_account() -> None:
     one, two = a_bot("one"), a_bot("two")
     registry.put(one)
     registry.put(two)
-    assert registry.remove(one) == [account_of(one)]
-    assert registry.remove(one) == []
-    assert registry.remove(a_bot("two", uid="an older one of its name")) == []
+    assert registry.remove(one.owner, one.uid) == [account_of(one)]
+    assert registry.remove(one.owner, one.uid) == []
+    assert registry.remove(two.owner, "an older one of its name") == []
     assert [each.name for each in registry.bots_of(account_of(two))] == ["two"]
-    registry.remove(two)
+    registry.remove(two.owner, two.uid)
     assert registry.bots_of(account_of(two)) == []
     assert len(registry) == 0
 
@@ -96,7 +101,7 @@ def test_a_change_of_account_concerns_both() -> None:
     registry = Registry()
     before = a_bot()
     registry.put(before)
-    after = a_bot(uid="another", **OTHER_ACCOUNT)
+    after = a_bot(version=2, uid="another", **OTHER_ACCOUNT)
     assert registry.put(after) == [after.owner, account_of(after), account_of(before)]
     assert registry.bots_of(account_of(before)) == []
 
@@ -111,3 +116,17 @@ def test_one_that_can_not_be_read_keeps_its_account() -> None:
     assert registry.bots_of(account_of(bot)) == [bot.owner]
     alone = Registry()
     assert alone.put(broken) == [bot.owner]
+
+
+def test_what_metrics_tell_of_each_bot_is_known_and_goes_with_it() -> None:
+    registry = Registry()
+    bot = a_bot(version=2)
+    bot.body["status"] = {"readyAgents": 4, "lastRealityCheck": {"at": "2026-03-01T12:00:40Z", "result": "failed"}}
+    registry.put(a_bot())
+    assert [(key, known.result) for key, known in registry.checks()] == [(bot.owner, None)]
+    assert registry.ready() == [(bot.owner, 0)]
+    registry.put(bot)
+    assert [(key, known.result) for key, known in registry.checks()] == [(bot.owner, "failed")]
+    assert registry.ready() == [(bot.owner, 4)]
+    registry.remove(bot.owner, bot.uid)
+    assert registry.checks() == registry.ready() == []

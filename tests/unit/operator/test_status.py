@@ -260,3 +260,23 @@ def test_the_deletion_is_written_with_its_times() -> None:
         "deadline": "2026-03-01T12:07:00Z",
     }
     assert condition(status, "Progressing") == ("True", "Deleting", "waiting for 1 open position to be sold")
+
+
+def test_a_failure_takes_nothing_away_that_was_found_out_before() -> None:
+    pending = written(found(but(pending="r2", pending_why="positions are open")))
+    failed = found(but(failure="the API server is away"), pending)
+    assert failed["pendingRevision"] == "r2"
+    assert condition(failed, "ConfigDrift") == condition(pending, "ConfigDrift")
+    assert condition(failed, "ConfigDrift")[0] == "True"
+
+
+def test_a_database_that_is_held_is_told_with_the_way_out() -> None:
+    status, reason, message = condition(found(but(held=["StatefulSet main-postgres"])), "ConfigDrift")
+    assert (status, reason) == ("True", "DatabaseHeld")
+    assert "StatefulSet main-postgres" in message
+    assert "updateStrategy: Auto" in message
+    both = found(but(held=["StatefulSet main-postgres"], pending="r2", pending_why="a position is open"))
+    status, reason, message = condition(both, "ConfigDrift")
+    assert (status, reason) == ("True", "Pending")
+    assert "revision r2 is pending" in message
+    assert "StatefulSet main-postgres" in message

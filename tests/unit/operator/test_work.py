@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from support.fast_loop import run_fast
-from tradingbot_operator.work import Again, Pace, Workers
+from tradingbot_operator.work import Again, Over, Pace, Workers
 
 PACE = Pace(
     concurrency=2,
@@ -22,7 +22,7 @@ PACE = Pace(
 class Rig:
     """Workers whose work takes a second, and what they did."""
 
-    def __init__(self, work: Callable[[str], Awaitable[Again | None]] | None = None) -> None:
+    def __init__(self, work: Callable[[str], Awaitable[Again | Over | None]] | None = None) -> None:
         self.began: list[tuple[float, str]] = []
         self.at_once = 0
         self.most_at_once = 0
@@ -40,7 +40,7 @@ class Rig:
         self.failed.append((key, times))
         return self.least
 
-    async def _work(self, key: str) -> Again | None:
+    async def _work(self, key: str) -> Again | Over | None:
         self.began.append((asyncio.get_running_loop().time(), key))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -187,6 +187,23 @@ def test_one_that_is_gone_is_not_looked_at_again() -> None:
         rig.workers.drop("a")
         await asyncio.sleep(1000)
         assert rig.times("a") == [0]
+
+    run_fast(scenario())
+
+
+def test_one_that_is_no_more_is_looked_at_only_when_it_is_woken() -> None:
+    async def over(key: str) -> Over:
+        return Over()
+
+    async def scenario() -> None:
+        rig = Rig(over)
+        rig.workers.wake("gone")
+        await asyncio.sleep(3600)
+        assert rig.times("gone") == [0]
+        rig.workers.wake("gone")
+        await asyncio.sleep(10)
+        assert rig.times("gone") == [0, 3600]
+        await rig.workers.stop(timedelta(seconds=2))
 
     run_fast(scenario())
 
