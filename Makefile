@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test test-long check format benchmarks reference crd chart golden servers simulate clean clean-data
+.PHONY: help run test test-long e2e check format benchmarks reference crd chart golden servers simulate demo-reality-check clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -20,8 +20,14 @@ test: $(STAMP)   ## The everyday tests
 test-long: $(STAMP) ## The tests that take minutes: the operator's whole life, its faults, the chart on a cluster
 	@$(BIN)/python -m pytest -m minutes $(ARGS)
 
+e2e: $(STAMP)    ## The whole stack on a real node, or on the cluster of TRADINGBOT_E2E_KUBECONFIG
+	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
 simulate: $(STAMP) ## The deterministic simulation: SEEDS=10000 lives of a bot, and what they met
 	@$(BIN)/python scripts/simulate.py --seeds $(SEEDS) $(ARGS)
+
+demo-reality-check: $(STAMP) ## A running bot is broken and mended, and what the reality check says of each (2 min)
+	@$(BIN)/python scripts/demo_reality_check.py
 
 servers:         ## Real servers for the tests; InfluxDB, Kubernetes and Helm are built: 12 to 25 min, once
 	@bash scripts/servers/postgresql.sh
@@ -30,6 +36,7 @@ servers:         ## Real servers for the tests; InfluxDB, Kubernetes and Helm ar
 	@bash scripts/servers/influxdb.sh
 	@bash scripts/servers/kubernetes.sh
 	@bash scripts/servers/helm.sh
+	@bash scripts/servers/promtool.sh
 
 check: $(STAMP)  ## ruff, mypy strict, the import contract, and that generated files are current
 	@$(BIN)/ruff check .

@@ -12,13 +12,19 @@ import sys
 from pathlib import Path
 
 from tradingbot_agents.domain import events, messages
+from tradingbot_agents.reality import news, report
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
 def reference() -> dict[str, str]:
     """What each generated file should hold, by its name."""
-    schemas = {"messages.schema.json": messages.json_schema(), "events.schema.json": events.json_schema()}
+    schemas = {
+        "messages.schema.json": messages.json_schema(),
+        "events.schema.json": events.json_schema(),
+        "reality-report.schema.json": report.json_schema(),
+        "reality-message.schema.json": news.json_schema(),
+    }
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in schemas.items()}
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from support.postgres import PostgresServer, running_server, scratch_dir
@@ -15,6 +16,13 @@ from support.postgres import PostgresServer, running_server, scratch_dir
 settings.register_profile("everyday", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "everyday")
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sets where logs go; the next test's go where it looks for them."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

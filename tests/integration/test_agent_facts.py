@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import shutil
-import urllib.parse
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,26 +14,20 @@ import yaml
 from support.certificates import Authority
 from support.influxdb import InfluxServer
 from support.kubernetes import Cluster, control_plane, namespace, until
-from support.operator_rig import install_crd
+from support.operator_rig import BOTS, install_crd
+from support.pod_access import Pod
 from support.process import Process
 from support.rabbitmq import INSTALLED, RabbitServer
 from support.specs import LIVE
 from support.stack import AgentProcess, Stack, running_stack
 from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK
-from tradingbot_agents.runtime.cluster import ApiUnavailable, BotStatus, ClusterAccess, read_cluster
-from tradingbot_api import TradingBot, load_text
-from tradingbot_operator.builders.access import access as builders_access
+from tradingbot_agents.runtime.api_server import ApiUnavailable
+from tradingbot_agents.runtime.cluster import BotStatus
 
 __all__ = ["control_plane", "namespace"]
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.process, pytest.mark.minutes]
 
-BOTS = "tradingbot.dev/v1alpha1/tradingbots"
-KINDS = {
-    "ServiceAccount": "v1/serviceaccounts",
-    "Role": "rbac.authorization.k8s.io/v1/roles",
-    "RoleBinding": "rbac.authorization.k8s.io/v1/rolebindings",
-}
 Json = dict[str, Any]
 
 
@@ -45,49 +36,6 @@ def cluster(control_plane: Cluster) -> Cluster:
     """With the CRD."""
     install_crd(control_plane)
     return control_plane
-
-
-class Pod:
-    """What the pods of a bot are given, with the rights that the operator gives them."""
-
-    def __init__(self, cluster: Cluster, namespace: str, folder: Path, document: Json) -> None:
-        self.cluster = cluster
-        self.namespace = namespace
-        self.name = document["metadata"]["name"]
-        self._folder = folder
-        cluster.api.create(BOTS, {**document, "metadata": {"name": self.name, "namespace": namespace}})
-        for manifest in builders_access(self.bot(document), namespace):
-            cluster.api.create(KINDS[manifest["kind"]], manifest)
-
-    @staticmethod
-    def bot(document: Json) -> TradingBot:
-        return load_text(yaml.safe_dump(document))
-
-    def environment(self, agent: str) -> dict[str, str]:
-        folder = self._folder / f"account-of-{agent}"
-        folder.mkdir(exist_ok=True)
-        kubeconfig = json.loads(self.cluster.kubeconfig_of(self.namespace, f"{self.name}-{agent}").read_text())
-        (folder / "token").write_text(kubeconfig["users"][0]["user"]["token"])
-        server = kubeconfig["clusters"][0]["cluster"]
-        (folder / "ca.crt").write_bytes(base64.b64decode(server["certificate-authority-data"]))
-        address = urllib.parse.urlsplit(server["server"])
-        return {
-            "TRADINGBOT_KUBERNETES": "1",
-            "TRADINGBOT_NAMESPACE": self.namespace,
-            "TRADINGBOT_REVISION": "0123456789ab",
-            "TRADINGBOT_SERVICE_ACCOUNT_DIR": str(folder),
-            "KUBERNETES_SERVICE_HOST": str(address.hostname),
-            "KUBERNETES_SERVICE_PORT": str(address.port),
-        }
-
-    def access(self, agent: str) -> ClusterAccess:
-        access = read_cluster(agent, self.environment(agent))
-        assert access is not None
-        return access
-
-    def status(self) -> Json:
-        status: Json = self.cluster.api.get(BOTS, self.namespace, self.name).get("status", {})
-        return status
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from support.influxdb import InfluxServer
 from support.process import Finished, Process
 from support.rabbit_bus import until
 from support.rabbitmq import INSTALLED, RabbitServer
-from support.specs import LIVE, PAPER
+from support.specs import LIVE, PAPER, changed
 from support.stack import AgentProcess, running_stack
 
 NOWHERE = {
@@ -40,10 +40,10 @@ def run(spec: Path, *arguments: str, environment: dict[str, str]) -> Finished:
 
 def test_a_replay_that_hurries_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
     spec = tmp_path / "paper.yaml"
-    spec.write_text(yaml.safe_dump(PAPER))
+    spec.write_text(yaml.safe_dump(changed(PAPER, {"exchange.replay.speed": "10"})))
     ended = run(spec, "risk", str(spec), environment=NOWHERE)
     assert ended.code == 2
-    assert "spec.exchange.replay.speed is max" in ended.err
+    assert "exchange.replay.speed: 10 times real time is for one process" in ended.err
     assert "write speed: \"1\", or use 'tradingbot run'" in ended.err
 
 

@@ -17,14 +17,30 @@ import msgspec
 import pytest
 
 from support.certificates import Authority
-from support.ledger import ACCOUNT, BOT, NOW, entry, exit_leg, exit_request, fill, opened, refusal, rules_of, sale
+from support.evidence import settings
+from support.ledger import (
+    ACCOUNT,
+    BOT,
+    NOW,
+    entry,
+    exit_leg,
+    exit_request,
+    fill,
+    held_position,
+    opened,
+    refusal,
+    rules_of,
+    sale,
+)
 from support.pgbouncer import NO_PGBOUNCER, PgBouncer, find_pgbouncer, running_pgbouncer
 from support.pgbouncer import PASSWORD as POOLER_PASSWORD
 from support.postgres import PostgresServer, scratch_dir
 from support.postgres_wire import Wire, wire_to
 from support.system_postgres import NO_POSTGRES, PASSWORD, SystemPostgres, find_programs, give_away, system_server
+from tradingbot_agents.clock import VirtualClock
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import BotState, Leg
+from tradingbot_agents.ledger import snapshot
 from tradingbot_agents.ledger.backup import BackupError, back_up, restore
 from tradingbot_agents.ledger.migrate import MigrationError, check_schema, migrate
 from tradingbot_agents.ledger.port import (
@@ -39,6 +55,9 @@ from tradingbot_agents.ledger.port import (
     Role,
 )
 from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_agents.ledger.reports import Lease, NewReport
+from tradingbot_agents.reality.evidence import LedgerEvidence
+from tradingbot_agents.runtime.gathering_ledger import ledger_evidence
 
 pytestmark = pytest.mark.postgres
 
@@ -393,6 +412,53 @@ async def test_behind_a_pooler_a_statement_has_our_settings_and_leaves_none(
     await ledger.close()
 
 
+@pytest.mark.parametrize("which", ["bouncer", "silent_bouncer"])
+async def test_evidence_of_a_ledger_behind_a_pooler(
+    which: str, request: pytest.FixtureRequest, ledger_dsn: str
+) -> None:
+    bouncer: PgBouncer = request.getfixturevalue(which)
+    ledger, _, _ = await held_position(ledger_dsn)
+    await ledger.close()
+    looks = [
+        ledger_evidence(
+            lambda: bouncer.url(ledger_dsn),
+            settings(bot=BOT),
+            ACCOUNT,
+            since=NOW - timedelta(hours=1),
+            within=timedelta(seconds=20),
+            clock=VirtualClock(NOW),
+        )
+        for _ in range(8)
+    ]
+    for found in await asyncio.gather(*looks):
+        assert isinstance(found, LedgerEvidence), found
+        assert [one.exchange_trade_id for one in found.fills] == ["t1"]
+
+
+async def test_evidence_leaves_no_statement_behind_in_a_pooler(
+    bouncer: PgBouncer, ledger_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process counts its statements from one as well, and would meet those of the one before."""
+    monkeypatch.setattr(snapshot, "_BATCH", 1)
+    ledger, risk, execution = await opened(ledger_dsn)
+    await trade(ledger, risk, execution)
+    await ledger.close()
+    found = await ledger_evidence(
+        lambda: bouncer.url(ledger_dsn),
+        settings(bot=BOT),
+        ACCOUNT,
+        since=NOW - timedelta(hours=1),
+        within=timedelta(seconds=20),
+        clock=VirtualClock(NOW),
+    )
+    assert isinstance(found, LedgerEvidence), found
+    assert found.profit_counted == found.profit_told == D("4.6438425")
+    stranger = await asyncpg.connect(bouncer.url(ledger_dsn), statement_cache_size=0)
+    left = [await stranger.fetchval("SELECT count(*) FROM pg_prepared_statements") for _ in range(8)]
+    assert left == [0] * 8
+    await stranger.close()
+
+
 async def test_behind_a_pooler_a_statement_that_waits_too_long_is_given_up(
     bouncer: PgBouncer, ledger_dsn: str
 ) -> None:
@@ -674,6 +740,18 @@ async def settling(ready: Ready) -> bool:
     return await ready.ledger.settle_outside(seen, {"USDT": D("-5")}, {"USDT": D("3")}, "compared-2", NOW)
 
 
+REPORT = NewReport(at=NOW, result="passed", hold=None, document=b"{}")
+
+
+async def leasing(ready: Ready) -> None:
+    await ready.ledger.lease_telling("me", NOW, NOW + timedelta(minutes=1))
+
+
+def checked(present: Hold | None, held_for: frozenset[str]) -> tuple[Hold | None, frozenset[str]]:
+    """What a failed report decides."""
+    return Hold(state=BotState.PAUSED, reason="why", by="a check", at=NOW), held_for | {"orders.fills"}
+
+
 CALLS: dict[str, tuple[Call, Call]] = {
     "reserve": (nothing, lambda r: r.ledger.reserve(r.risk, entry("btc"))),
     "reserve_many": (nothing, lambda r: r.ledger.reserve_many(r.risk, [entry("btc"), entry("eth", "ETH/USDT")])),
@@ -698,6 +776,10 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda r: r.ledger.keep_market_rules({"BTC/USDT": rules_of("BTC/USDT", "0.01")}, NOW),
     ),
     "place_hold": (nothing, holding),
+    "keep_report": (nothing, lambda r: r.ledger.keep_report(REPORT)),
+    "lease_telling": (nothing, lambda r: r.ledger.lease_telling("me", NOW, NOW + timedelta(minutes=1))),
+    "end_telling": (leasing, lambda r: r.ledger.end_telling(Lease("me", "{}"), b'{"phone": {}}')),
+    "hold_by_check": (nothing, lambda r: r.ledger.hold_by_check(checked)),
     "record_equity": (nothing, lambda r: r.ledger.record_equity(EquityPoint(NOW, D("84.54"), D(0)))),
 }
 
@@ -712,6 +794,9 @@ def same(name: str, answer: Any) -> Any:
         case Booking():
             return answer.order, answer.position
         case _:
+            # Numbers are counted in the whole database.
+            if name == "keep_report":
+                return isinstance(answer, int)
             # Repeated, a claim answers "not you": its order is looked up at the exchange (see `Database`).
             return None if name == "claim" else answer
 
@@ -728,6 +813,7 @@ async def books(ledger: PostgresLedger) -> list[Any]:
         await ledger.equity(),
         await ledger.hold(),
         await ledger.market_rules(),
+        [msgspec.structs.replace(found, number=0) for found in await ledger.reports()],
         [msgspec.structs.replace(found, number=0) for found in await ledger.entries()],
         [msgspec.structs.replace(found, at=NOW) for found in await ledger.decisions()],
         [row.message for role in Role for row in await ledger.unpublished(role)],

@@ -21,12 +21,16 @@ from support.rabbitmq import INSTALLED, RabbitServer
 from support.replay import flat, lines, write_lines
 from support.specs import REMOVED
 from support.stack import MONEY, NAME, PRICES, AgentProcess, Stack, running_stack
-from tradingbot_agents.bus.topology import AGENTS, EXECUTION, RISK
+from tradingbot_agents.bus.topology import AGENTS, DATA_COLLECTION, EXECUTION, RISK
+from tradingbot_agents.clock.system import SystemClock
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.exchange.state import StateStore
 from tradingbot_agents.ledger.port import Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
+from tradingbot_agents.reality.evidence import AccountEvidence, MarketEvidence
+from tradingbot_agents.runtime.connections import Connections
+from tradingbot_agents.runtime.gathering_exchange import account_evidence, account_of_bot, market_evidence
 
 pytestmark = [
     pytest.mark.minutes,
@@ -103,6 +107,43 @@ async def compare(stack: Stack) -> None:
         store.close()
 
 
+async def looked_at(stack: Stack) -> None:
+    """What a reality check is told while execution runs is what the ledger says."""
+    port = (await stack.agents[EXECUTION].tells("listening"))["port"]
+
+    async def execution() -> tuple[str, int]:
+        return "127.0.0.1", port
+
+    async with stack.ledger() as ledger:
+
+        async def opened() -> PostgresLedger:
+            return ledger
+
+        began = datetime.now(UTC) - timedelta(hours=1)
+        account = await account_evidence(
+            account_of_bot(stack.bot, Connections({}), execution),
+            opened,
+            since=began,
+            clock=SystemClock(),
+            within=timedelta(seconds=20),
+        )
+        assert isinstance(account, AccountEvidence), account.why
+        assert account.settled
+        booked = {asset: each.total for asset, each in (await ledger.balances()).items() if each.total}
+        assert {asset: each.total for asset, each in account.balances.items() if each.total} == booked
+        assert {each.client_order_id for each in account.open_orders} == {
+            order.client_order_id for order in await ledger.live_orders()
+        }
+        assert {each.exchange_trade_id for each in account.trades} == {
+            fill.exchange_trade_id for fill in await ledger.fills()
+        }
+    bot, clock = stack.bot, SystemClock()
+    market = await market_evidence(bot, stack.spec, since=began, clock=clock, within=timedelta(seconds=20))
+    assert isinstance(market, MarketEvidence), market.why
+    assert set(market.candles) == set(PRICES)
+    assert (await stack.agents[DATA_COLLECTION].page("/paper-books"))[0] == 404
+
+
 async def bought(stack: Stack) -> set[str]:
     async with stack.ledger() as ledger:
         return {symbol for symbol, position in (await ledger.positions()).items() if position.is_held}
@@ -116,6 +157,7 @@ async def test_paper_trades_on_a_real_exchanges_market_and_sends_it_nothing(
         await stack.ready()
         await stack.agents[EXECUTION].tells("fill_booked", count=3)
         await settled(stack)
+        await looked_at(stack)
         # Between two bars, by the price that execution watches.
         stack.market.move("SOL/USDT", stack.market.prices["SOL/USDT"] * Decimal("0.94"))
         closed = await stack.agents[EXECUTION].tells("trade_closed")
@@ -185,13 +227,15 @@ async def test_two_bots_of_one_paper_account_share_its_money_and_no_trade(
             for agent in others.values():
                 agent.start()
             decided = [stack.agents[RISK], others[RISK]]
+            # Whoever comes second for the last of the money; the other may be at its next candle by then.
             await until(
-                lambda: sum(e["event"] in ("trade_approved", "trade_rejected") for a in decided for e in a.told) >= 6
+                lambda: (
+                    sum(e["event"] == "trade_approved" for a in decided for e in a.told) >= 3
+                    and any(e.get("reason") == "insufficient_available_balance" for a in decided for e in a.told)
+                )
             )
             approved = [e for agent in decided for e in agent.told if e["event"] == "trade_approved"]
             assert len(approved) == 3, "three times 30 % of 1000, and not six times"
-            rejected = {e["reason"] for agent in decided for e in agent.told if e["event"] == "trade_rejected"}
-            assert "insufficient_available_balance" in rejected
             await until(
                 lambda: (
                     sum(e["event"] == "fill_booked" for a in (stack.agents, others) for e in a[EXECUTION].told) == 3

@@ -36,6 +36,7 @@ KEPT = Retention(
     severe_events=timedelta(days=20),
     refusals=timedelta(days=10),
     equity=timedelta(days=10),
+    reports=timedelta(days=10),
 )
 DIARY = {"events", "decisions", "equity_points"}
 
@@ -224,7 +225,7 @@ async def test_the_command_on_the_database_of_the_environment(
     assert [int(line.split()[0].replace(",", "")) for line in lines[1:]] == [
         each["rows"] for each in would["removed"]
     ]
-    assert lines[1].split(None, 1)[1] == "events         from before 2025-09-29 12:00 UTC"
+    assert lines[1].split(None, 1)[1] == "events          from before 2025-09-29 12:00 UTC"
     assert {each["rows"] for each in (await ran(capsys, spec))["removed"]} == {0}
     assert await violations(ledger) == []
     await ledger.close()

@@ -13,11 +13,13 @@ import pytest
 from support.bus_contract import Reader
 from support.messages import a_ticker_request, an_intent
 from support.rabbit_bus import Rig, new_bot, until
-from support.rabbitmq import RabbitServer
+from support.rabbitmq import NEXT_AND_THEN_ALL, RabbitServer
 from tradingbot_agents.bus import DependencyUnavailable, RequestTimedOut
 from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 from tradingbot_agents.domain.events import DependencyAway
 from tradingbot_agents.domain.messages import Message
+
+pytestmark = pytest.mark.parametrize("rabbitmq_server", NEXT_AND_THEN_ALL, indirect=True)
 
 SHORT = timedelta(milliseconds=300)
 

@@ -12,14 +12,18 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from support.influxdb import InfluxServer
 from support.process import postmaster_of
-from support.rabbitmq import RabbitServer
+from support.rabbitmq import NEXT_AND_THEN_ALL, RabbitServer
 from support.stack import NAME, PRICES, Stack, running_stack
 from support.wishes import Wishes
 from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 from tradingbot_agents.bus.topology import AGENTS
 from tradingbot_agents.runtime.wiring import bus_queues
+
+pytestmark = pytest.mark.parametrize("rabbitmq_server", NEXT_AND_THEN_ALL, indirect=True)
 
 SECONDS = float(os.environ.get("TRADINGBOT_STORM_SECONDS", "20"))
 SEED = int(os.environ.get("TRADINGBOT_STORM_SEED", "1"))

@@ -72,7 +72,8 @@ fees = st.sampled_from((None, "base", "quote", "BNB", "BNB unvalued"))
 
 TABLES = (
     "accounts, bots, balances, entries, decisions, orders, fills, positions, trades, indicator_performance, outbox,"
-    " events, equity_points, market_rules"
+    " events, equity_points, market_rules, reality_reports,"
+    " reality_memory"
 )
 
 

@@ -45,6 +45,10 @@ class LoopThread:
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
+            # One that was given up in the middle of a handshake, or that ends politely, waits for its peer: the loop
+            # alone still knows it, and would leave it open.
+            for transport in list(getattr(self._loop, "_transports", {}).values()):
+                transport.abort()
             # Connections that were broken are closed by callbacks of callbacks.
             for _ in range(_LAST_TURNS):
                 await asyncio.sleep(0)

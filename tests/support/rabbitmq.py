@@ -23,6 +23,8 @@ import pytest
 INSTALLED = "installed"
 NEXT = "4.0"
 VERSIONS = (INSTALLED, NEXT)
+NEXT_AND_THEN_ALL = [NEXT, pytest.param(INSTALLED, marks=pytest.mark.minutes)]
+"""For tests that take long: every day the version that the operator brings."""
 
 LIMIT = 60.0
 """Seconds for a start: the machine may be busy."""

@@ -210,6 +210,12 @@ class Stack:
         self.exchange = BinanceServer(balances={"USDT": MONEY})
         self.market = Market(self.exchange)
         self.spec = folder / "bot.yaml"
+        self.changes: dict[str, Any] = {}
+        """Of the spec, against ``CHANGES``."""
+        self.more_log = ""
+        """Lines that the agents' log has in addition."""
+        self.more_environment: dict[str, str] = {}
+        """Of the agents that are made from now on."""
         self.agents: dict[str, AgentProcess] = {}
 
     @property
@@ -228,6 +234,13 @@ class Stack:
             "TRADINGBOT_EXCHANGE_SECRET_FILE": str(self.folder / "secret"),
             "PYTHONPATH": str(TESTS),
         }
+
+    def agent(self, name: str) -> AgentProcess:
+        return AgentProcess(name, self.spec, {**self.environment, **self.more_environment})
+
+    def change_spec(self, changes: Mapping[str, Any]) -> None:
+        """In addition to what it was made with."""
+        self.write_spec({**self.changes, **changes})
 
     def write_spec(self, changes: Mapping[str, Any]) -> None:
         document = changed(LIVE, {**CHANGES, **changes})
@@ -248,6 +261,39 @@ class Stack:
         running = [agent for agent in self.agents.values() if agent.running]
         ended = await asyncio.gather(*(agent.stop() for agent in running))
         return {agent.name: finished for agent, finished in zip(running, ended, strict=True)}
+
+    def write_log(self) -> Path:
+        """What all agents have told in all of their lives, as one log."""
+        lives = [life.out for agent in self.agents.values() for life in agent.lives]
+        now = ["".join(agent.process.lines) for agent in self.agents.values() if agent.running]
+        file = self.folder / "agents.log"
+        file.write_text("".join([*lives, *now, self.more_log]))
+        return file
+
+    @asynccontextmanager
+    async def frozen(self, names: Iterable[str]) -> AsyncIterator[None]:
+        """They do nothing meanwhile."""
+        processes = [self.agents[name].process for name in names]
+        for each in processes:
+            each.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in processes:
+                each.send(signal.SIGCONT)
+
+    async def check(self, *options: str, but: Iterable[str] = ()) -> Finished:
+        """``tradingbot reality-check`` of the whole; the agents ``but`` are not asked."""
+        ports = {
+            name: (await agent.tells("listening"))["port"]
+            for name, agent in self.agents.items()
+            if agent.running and name not in but
+        }
+        places = [f"--agent={name}=127.0.0.1:{port}" for name, port in ports.items()]
+        log = await asyncio.to_thread(self.write_log)
+        arguments = ["reality-check", str(self.spec), f"--log={log}", *places, *options]
+        process = Process(arguments, cwd=self.folder, environment=self.environment)
+        return await asyncio.to_thread(process.finish)
 
     @asynccontextmanager
     async def ledger(self) -> AsyncIterator[PostgresLedger]:
@@ -314,21 +360,20 @@ async def running_stack(
     """Servers, exchange and market run, and everything is migrated; no agent is started."""
     with scratch_dir() as folder:
         (folder / "ledger").mkdir(mode=0o755)
-        postgres = EmbeddedPostgres(folder / "ledger", settings={"fsync": "off"})
+        postgres = EmbeddedPostgres(folder / "ledger", settings={"fsync": "off", "max_connections": "60"})
         stack = Stack(folder, rabbitmq, influx, postgres, await postgres.start())
         try:
             (folder / "api-key").write_text(stack.exchange.key.key)
             (folder / "secret").write_text(stack.exchange.key.secret)
             async with stack.exchange:
                 walking = asyncio.create_task(stack.market.run())
-                stack.write_spec(
-                    {
-                        "exchange.endpoint": stack.exchange.url,
-                        "timeSeries.organization": influx.organization,
-                        **(changes or {}),
-                    }
-                )
-                stack.agents = {name: AgentProcess(name, stack.spec, stack.environment) for name in AGENTS}
+                stack.changes = {
+                    "exchange.endpoint": stack.exchange.url,
+                    "timeSeries.organization": influx.organization,
+                    **(changes or {}),
+                }
+                stack.change_spec({})
+                stack.agents = {name: stack.agent(name) for name in AGENTS}
                 migrated = await asyncio.to_thread(
                     Process(["migrate", stack.spec], cwd=folder, environment=stack.environment).finish
                 )

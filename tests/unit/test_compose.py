@@ -67,6 +67,38 @@ def test_its_commands_are_ones_that_there_are(service: str) -> None:
         assert options.listen == ("0.0.0.0", 8080)
 
 
+def mounts(service: str) -> dict[str, str]:
+    """What is mounted where, by its source."""
+    found = {}
+    for volume in SERVICES[service]["volumes"]:
+        source, target = volume.removesuffix(":ro").rsplit(":", 1)
+        found[source] = target
+    return found
+
+
+def test_every_named_volume_is_declared_and_has_one_user() -> None:
+    spec = "${BOT:-./examples/testnet.yaml}"
+    used = [source for service in SERVICES for source in mounts(service) if source != spec]
+    assert sorted(used) == sorted(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize(("agent", "volume"), [("data-collection", "spool"), ("execution", "paper")])
+def test_what_an_agent_keeps_on_disk_outlives_its_container(agent: str, volume: str) -> None:
+    options = command_line._parser().parse_args([str(each) for each in SERVICES[agent]["command"]])
+    found = mounts(agent)
+    assert found[volume] == str(options.data_dir), "its data directory is the volume"
+    # The image's own folder, so that a new volume belongs to the user of its processes.
+    assert f"WORKDIR {found[volume]}\n" in (REPOSITORY / "agents" / "Dockerfile").read_text()
+    assert found["${BOT:-./examples/testnet.yaml}"] == str(options.spec), "a list of its own replaces the shared one"
+
+
+@pytest.mark.parametrize("service", AGENTS)
+def test_who_has_no_volume_writes_nothing(service: str) -> None:
+    options = command_line._parser().parse_args([str(each) for each in SERVICES[service]["command"]])
+    assert SERVICES[service]["read_only"] is True
+    assert (options.data_dir is None) is (len(mounts(service)) == 1)
+
+
 def test_the_time_series_organization_is_the_one_of_the_spec() -> None:
     bot = load_file(REPOSITORY / "examples" / "testnet.yaml")
     assert SERVICES["influxdb"]["environment"]["DOCKER_INFLUXDB_INIT_ORG"] == bot.spec.time_series.organization

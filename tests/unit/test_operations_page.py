@@ -61,7 +61,15 @@ def test_commands_and_options_that_are_named_are_there() -> None:
     named = set(re.findall(r"tradingbot ([a-z]+(?:-[a-z]+)*)", PAGE))
     assert named - set(commands) == set()
     assert {"status", "hold", "release", "backup", "restore", "migrate", "prune", "dead-letters"} <= named
-    options = {option for parser in commands.values() for each in parser._actions for option in each.option_strings}
+    nested = [
+        inner
+        for parser in commands.values()
+        for below in parser._actions
+        if isinstance(below, argparse._SubParsersAction)
+        for inner in below.choices.values()
+    ]
+    parsers = [*commands.values(), *nested]
+    options = {option for parser in parsers for each in parser._actions for option in each.option_strings}
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]*", PAGE)) - options == set()
 
 

@@ -52,9 +52,9 @@ class DeadLetterBox:
         self._topology = {spec.name: spec for spec in topology}
         self._limit = limit.total_seconds()
 
-    async def list(self) -> tuple[StoredLetter, ...]:
-        """Oldest first. Raises ``DependencyUnavailable``."""
-        async with self._connected() as connection, self._all(connection) as found:
+    async def list(self, most: int | None = None) -> tuple[StoredLetter, ...]:
+        """Oldest first; with ``most`` no more than so many of them. Raises ``DependencyUnavailable``."""
+        async with self._connected() as connection, self._all(connection, most) as found:
             return tuple(letter for letter, _ in found)
 
     async def requeue(self, queue: str, message_id: str) -> None:
@@ -105,13 +105,16 @@ class DeadLetterBox:
             raise DependencyUnavailable(f"RabbitMQ does not answer: {error}") from error
 
     @asynccontextmanager
-    async def _all(self, connection: AbstractConnection) -> AsyncIterator[Sequence[_Found]]:
+    async def _all(self, connection: AbstractConnection, most: int | None = None) -> AsyncIterator[Sequence[_Found]]:
         """What is there now, oldest first, held until the end."""
         channel = await opened_channel(connection)
         found = deque[_Found]()
         try:
             queue = await apart(channel.declare_queue(self._names.dead_letters, passive=True))
-            while (raw := await apart(queue.get(fail=False), self._limit)) is not None:
+            while most is None or len(found) < most:
+                raw = await apart(queue.get(fail=False), self._limit)
+                if raw is None:
+                    break
                 found.append((self._read(raw), raw))
         except ChannelNotFoundEntity:
             # No agent of this bot has ever been connected.

@@ -13,5 +13,9 @@ GAVE_UP = 5
 """An agent failed again and again, or another process took over. The same command goes on."""
 INVARIANT_VIOLATED = 6
 """The run ended, and an invariant of the books does not hold."""
+CHECK_FAILED = 7
+"""A reality check found something that is not as it should be."""
+CHECK_UNKNOWN = 8
+"""A reality check could not look everywhere, and found nothing else."""
 INTERRUPTED = 130
 """Ctrl-C: what was in flight is finished, the rest is said."""

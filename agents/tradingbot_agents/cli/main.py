@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from tradingbot_agents.cli import exit_codes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_completed(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -34,6 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tradingbot: {error}", file=sys.stderr)
         return failure
     return code
+
+
+def _completed(arguments: Sequence[str]) -> list[str]:
+    """``reality-check SPEC`` is ``reality-check run SPEC``."""
+    given = list(arguments)
+    if given[:1] == ["reality-check"] and given[1:2] and given[1] not in (*_REALITY, "-h", "--help"):
+        given.insert(1, "run")
+    return given
+
+
+_REALITY = ("run", "history", "show")
+
+_AGENTS = ("data-collection", "technical-analysis", "strategy", "risk", "execution")
+"""``bus.topology.AGENTS``, without its imports."""
 
 
 def _exit_code(error: Exception) -> int:
@@ -139,11 +153,43 @@ def _dead_letters(options: argparse.Namespace) -> int:
     return asyncio.run(show(options.spec, options.output))
 
 
+def _reality_check(options: argparse.Namespace) -> int:
+    from tradingbot_agents.runtime.reality import RealityOptions, check_reality
+
+    return asyncio.run(
+        check_reality(
+            RealityOptions(
+                spec=options.spec,
+                data_dir=options.data_dir,
+                log=options.log,
+                agents=dict(options.agent),
+                window=options.window,
+                output=options.output or ("text" if sys.stdout.isatty() else "both"),
+                dry_run=options.dry_run,
+            ),
+            os.environ,
+        )
+    )
+
+
+def _reality_history(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.reality import history
+
+    return asyncio.run(history(options.data_dir, options.spec, options.output, options.limit))
+
+
+def _reality_show(options: argparse.Namespace) -> int:
+    from tradingbot_agents.cli.reality import show
+
+    return asyncio.run(show(options.data_dir, options.spec, options.output, options.number))
+
+
 def _migrate(options: argparse.Namespace) -> int:
     from tradingbot_agents.cli.migrating import migrate_data_dir, migrate_environment
+    from tradingbot_agents.clock.system import SystemClock
 
     if options.spec is not None:
-        return asyncio.run(migrate_environment(options.spec))
+        return asyncio.run(migrate_environment(options.spec, options.wait, SystemClock()))
     return asyncio.run(migrate_data_dir(options.data_dir))
 
 
@@ -170,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tradingbot",
         description="Five agents around one fenced authority over the account's balance.",
         epilog="Exit codes: 0 done, 2 bad input, 3 data directory, 4 database, 5 gave up, 6 invariant violated, "
-        "130 interrupted. See docs/command.md.",
+        "7 a reality check failed, 8 it could not know, 130 interrupted. See docs/command.md.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('tradingbot')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -195,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     agent = commands.add_parser("agent", help="run one agent as a process, on RabbitMQ, InfluxDB and PostgreSQL")
     agent.add_argument(
         "name",
-        choices=("data-collection", "technical-analysis", "strategy", "risk", "execution"),
+        choices=_AGENTS,
         metavar="NAME",
         help="data-collection, technical-analysis, strategy, risk or execution",
     )
@@ -265,10 +311,21 @@ def _parser() -> argparse.ArgumentParser:
     letters.add_argument("--output", choices=("text", "json"), default="text")
     letters.set_defaults(command=_dead_letters)
 
+    _reality_parsers(
+        commands.add_parser("reality-check", help="an audit of the bot against reality: SPEC, or history, show")
+    )
+
     migrate = commands.add_parser(
         "migrate", help="bring a data directory, or with SPEC what the environment names, to this version"
     )
     migrate.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="a TradingBot that runs on real parts")
+    migrate.add_argument(
+        "--wait",
+        type=_duration,
+        default=timedelta(0),
+        metavar="TIME",
+        help="with SPEC: for servers that do not answer yet (default: not at all)",
+    )
     _data_dir(migrate)
     migrate.set_defaults(command=_migrate)
 
@@ -298,6 +355,50 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _reality_parsers(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "tradingbot reality-check [run] SPEC [...] | history [...] | show [NUMBER] [...]"
+    ways = parser.add_subparsers(required=True, metavar="WAY", prog="tradingbot reality-check")
+    run = ways.add_parser("run", help="audit the bot of SPEC, wherever it runs (run may be left out)")
+    run.add_argument("spec", type=Path, metavar="SPEC", help="the TradingBot, a YAML file")
+    run.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="of tradingbot run (default: the database of TRADINGBOT_DATABASE_URL, else .tradingbot/NAME)",
+    )
+    run.add_argument(
+        "--log",
+        metavar="FILE",
+        help="what the agents have logged as JSON; -: what is piped in (default: the pods' logs, in a cluster)",
+    )
+    run.add_argument(
+        "--agent",
+        type=_agent_address,
+        action="append",
+        default=[],
+        metavar="NAME=HOST:PORT",
+        help="where an agent's /ready and /metrics answer, without a cluster; once for each",
+    )
+    run.add_argument("--window", type=_duration, metavar="TIME", help="how far back (default: the spec's)")
+    run.add_argument(
+        "--output",
+        choices=("text", "json", "both"),
+        help="a report for people, one line of JSON, or one after the other (default: as fits)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="report only: keep, hold, tell and send nothing")
+    run.set_defaults(command=_reality_check)
+    history = ways.add_parser("history", help="a line for each report, newest first")
+    history.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+    history.add_argument("--output", choices=("text", "json", "csv"), default="text")
+    history.set_defaults(command=_reality_history)
+    show = ways.add_parser("show", help="one report, by default the newest")
+    show.add_argument("number", type=_count, nargs="?", metavar="NUMBER", help="of the history")
+    show.add_argument("--output", choices=("text", "json"), default="text")
+    show.set_defaults(command=_reality_show)
+    for each in (history, show):
+        _place(each)
+
+
 def _place(parser: argparse.ArgumentParser) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
@@ -319,6 +420,24 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address, such as 0.0.0.0:8080")
     return host.strip("[]"), int(port)
+
+
+def _agent_address(text: str) -> tuple[str, tuple[str, int]]:
+    name, equals, address = text.partition("=")
+    if not equals or name not in _AGENTS:
+        raise argparse.ArgumentTypeError(f"{text!r} names no agent, such as risk=127.0.0.1:8080")
+    return name, _address(address)
+
+
+def _duration(text: str) -> timedelta:
+    from tradingbot_api import ScalarInvalid
+    from tradingbot_api.durations import DURATION
+
+    try:
+        found: timedelta = DURATION.parse(text)
+    except ScalarInvalid as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    return found
 
 
 def _speed(text: str) -> Decimal:

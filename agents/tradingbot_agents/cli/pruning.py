@@ -68,6 +68,6 @@ def _told(bot: str, removed: Sequence[Removed], *, dry_run: bool) -> str:
         return f"{bot}: its ledger is empty"
     width = max(len(f"{each.rows:,}") for each in removed)
     lines = [
-        f"  {each.rows:>{width},} {each.what:<14} from before {each.before:%Y-%m-%d %H:%M} UTC" for each in removed
+        f"  {each.rows:>{width},} {each.what:<15} from before {each.before:%Y-%m-%d %H:%M} UTC" for each in removed
     ]
     return "\n".join([f"{bot}: would remove" if dry_run else f"{bot}: removed", *lines])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import msgspec
@@ -10,14 +10,27 @@ import msgspec
 
 def spelled(value: Any) -> Any:
     """``value`` (a struct, a mapping, a sequence or a plain value) as JSON-able data."""
-    return _plain(msgspec.to_builtins(value, builtin_types=(Decimal,)))
+    return _jsonable(msgspec.to_builtins(value, builtin_types=(Decimal,)))
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_jsonable(each) for each in value]
     return value
+
+
+_SHOWN = Context(prec=8)
+
+
+def plain(value: Decimal) -> str:
+    """A figure for people: eight significant digits, no exponent."""
+    return f"{_SHOWN.plus(value).normalize():f}"
+
+
+def percent(fraction: Decimal) -> str:
+    """``0.1534`` as ``15.34 %``."""
+    return f"{(fraction * 100).quantize(Decimal('0.01')).normalize():f} %"

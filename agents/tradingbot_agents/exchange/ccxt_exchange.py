@@ -193,6 +193,11 @@ class CcxtExchange:
         """How far our clock is ahead of the exchange's, as measured last."""
         return self._difference
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether ``clock_difference`` is measured at all."""
+        return bool(self._ccxt.has.get("fetchTime"))
+
     async def market_rules(self, symbols: Sequence[str]) -> Mapping[str, SymbolRules]:
         """Reads them anew. A symbol that was listed and is not any more, or is halted, is not ``active``."""
         self._wanted |= set(symbols)
@@ -583,7 +588,7 @@ class CcxtExchange:
                 self._opened = True
 
     async def _measure_clock(self) -> None:
-        if not self._ccxt.has.get("fetchTime"):
+        if not self.tells_time:
             return
         before = self._clock.now()
         told = await self._ccxt.fetch_time()

@@ -26,6 +26,7 @@ from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import TIMEFRAMES, floor_time, from_millis, to_millis
 from tradingbot_agents.exchange.books import BookOrder
 from tradingbot_agents.exchange.matching import NO_MATCH, Match, match_at_price, match_in_bar
+from tradingbot_agents.exchange.paper_books import IDENTITY, PaperBooks, statement_of
 from tradingbot_agents.exchange.port import ExchangeOrderState, ExchangeTrade, MarketFeed
 from tradingbot_agents.exchange.simulated_venue import SimulatedSettings, SimulatedVenue
 from tradingbot_agents.exchange.state import ExchangeStateError, StateStore
@@ -40,7 +41,6 @@ _MARK = timedelta(hours=1)
 """Of bars that did nothing to an order: after so many their end is written down, so that the next start need not ask
 for all of them again."""
 
-_IDENTITY = "account"
 _FIRST_ID = "first_id"
 _RULES = "rules:"
 _PLAYED = "played:"
@@ -112,10 +112,10 @@ class PaperExchange(SimulatedVenue):
         store = StateStore(directory)
         if not StateStore.exists(directory):
             first_id = str(_first_id(account, clock.now()))
-            store.create({_IDENTITY: account, _FIRST_ID: first_id}, settings.initial_balances)
+            store.create({IDENTITY: account, _FIRST_ID: first_id}, settings.initial_balances)
         store.open()
         try:
-            found = store.facts().get(_IDENTITY)
+            found = store.facts().get(IDENTITY)
             if found != account:
                 raise ExchangeStateError(
                     f"{directory} has the books of {found or 'a replay'}, and not of {account}: use another data "
@@ -173,6 +173,11 @@ class PaperExchange(SimulatedVenue):
         )
         self._save([ended], [], {}, {})
         return True
+
+    def statement(self, since: datetime, orders: Sequence[tuple[str, str]]) -> PaperBooks:
+        """What the books say as they are written, for an audit: it plays nothing. See ``statement_of``. Raises
+        ``ExchangeStateError``."""
+        return statement_of(self._store, since=since, orders=orders, at=self._clock.now())
 
     def all_trades(self) -> list[ExchangeTrade]:
         """Every trade of the account, oldest first: for an audit against the ledger."""

@@ -16,6 +16,7 @@ import msgspec
 
 from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.fills import Fee
+from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.ticker import Ticker
 from tradingbot_agents.domain.values import ZERO, OrderType, Side, TimeInForce
@@ -109,6 +110,13 @@ class ExchangeOrder(msgspec.Struct, frozen=True, kw_only=True):
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     at: datetime
+
+    def is_of(self, order: Order) -> bool:
+        """Whether it is that order of ours. By its number in its symbol only: exchanges such as Binance number the
+        orders of each symbol by themselves."""
+        if self.client_order_id == order.client_order_id:
+            return True
+        return (self.symbol, self.exchange_order_id) == (order.symbol, order.exchange_order_id)
 
 
 class ExchangeTrade(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,14 @@ transaction of a bar that filled something carries the place too, and the later 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -25,6 +28,12 @@ from tradingbot_agents.exchange.books import BookOrder, BookTrade
 from tradingbot_agents.exchange.port import ExchangeOrderState
 
 _BOOKS = "books.sqlite"
+_LOG = f"{_BOOKS}-wal"
+"""SQLite's write-ahead log. Its head changes whenever it is begun anew."""
+_LOG_HEAD = 32
+_COPIES = 10
+"""Attempts to copy the books while they are written."""
+
 _PLACE_FILE = "place"
 PLACE = "place"
 """The fact that has the place of the bar that filled something last, in milliseconds."""
@@ -77,6 +86,23 @@ class StateStore:
     def exists(directory: Path) -> bool:
         """Whether a run was begun there."""
         return (directory / _BOOKS).exists()
+
+    @classmethod
+    @contextmanager
+    def copied(cls, directory: Path) -> Iterator[StateStore]:
+        """Its state as of now, to be looked at, also while another process has it: a copy, opened for as long as this
+        lasts. Raises ``ExchangeStateError`` when there is none, or it can not be copied.
+
+        Not for books that this process itself has open: reading their file would let go of its locks.
+        """
+        with TemporaryDirectory(prefix="tradingbot-books-") as folder:
+            _copy(directory, Path(folder))
+            store = cls(Path(folder))
+            store.open()
+            try:
+                yield store
+            finally:
+                store.close()
 
     def create(self, facts: Mapping[str, str], totals: Mapping[str, Decimal]) -> None:
         """Begin a run: whole or not at all, even when killed in between."""
@@ -162,6 +188,11 @@ class StateStore:
 
     def all_trades(self) -> list[BookTrade]:
         return [_trade(row) for row in self._rows("SELECT * FROM trades ORDER BY id")]
+
+    def newest_trades(self, since: datetime, most: int) -> list[BookTrade]:
+        """The last ``most`` of all symbols that were made at or after ``since``, newest first."""
+        rows = self._rows("SELECT * FROM trades WHERE at >= ? ORDER BY id DESC LIMIT ?", (_micros(since), most))
+        return [_trade(row) for row in rows]
 
     def last_ids(self) -> tuple[int, int]:
         """The last order id and the last trade id; 0 before the first."""
@@ -254,6 +285,37 @@ class StateStore:
         return ExchangeStateError(
             f"{self._directory}: the simulated exchange's state can not {what} ({text}); {remedy} and start again"
         )
+
+
+def _copy(directory: Path, into: Path) -> None:
+    """SQLite's own ways to read beside a writer need its locks, and the writer has them all. But what it writes goes
+    to the log first: pages that were copied while they were written are whole in the log, if that is copied after
+    them and was not begun anew meanwhile."""
+    try:
+        for _ in range(_COPIES):
+            before = _sign(directory)
+            shutil.copyfile(directory / _BOOKS, into / _BOOKS)
+            for name in (_LOG, _PLACE_FILE):
+                (into / name).unlink(missing_ok=True)
+                if (directory / name).exists():
+                    shutil.copyfile(directory / name, into / name)
+            if _sign(directory) == before:
+                return
+    except FileNotFoundError as error:
+        raise ExchangeStateError(f"{directory}: there are no books of a simulated exchange") from error
+    except OSError as error:
+        raise ExchangeStateError(f"{directory}: the books can not be copied ({error.strerror})") from error
+    raise ExchangeStateError(f"{directory}: the books change faster than they can be copied; try again")
+
+
+def _sign(directory: Path) -> tuple[bytes, int]:
+    """Changes when the log is begun anew, or the books are written."""
+    log = directory / _LOG
+    head = b""
+    if log.exists():
+        with log.open("rb") as file:
+            head = file.read(_LOG_HEAD)
+    return head, (directory / _BOOKS).stat().st_mtime_ns
 
 
 _EPOCH = from_millis(0)

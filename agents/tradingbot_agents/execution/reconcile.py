@@ -46,10 +46,7 @@ def match(
     left = list(shown)
     pairs: list[tuple[Order, ExchangeOrder | None]] = []
     for order in live:
-        names = (order.client_order_id, order.exchange_order_id)
-        there = next(
-            (one for one in left if one.client_order_id == names[0] or one.exchange_order_id == names[1]), None
-        )
+        there = next((one for one in left if one.is_of(order)), None)
         if there is not None:
             left.remove(there)
         pairs.append((order, there))

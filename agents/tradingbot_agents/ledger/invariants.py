@@ -179,12 +179,19 @@ RULES = (
 )
 
 
-async def check(connection: Connection, account: int) -> list[Invariant]:
+async def check(connection: Connection, account: int, most: int | None = None) -> list[Invariant]:
+    """With ``most`` violations of each at most, and the word that there are more."""
     return [
         Invariant(
             name=rule.name,
             protects=rule.protects,
-            violations=tuple(row[0] for row in await connection.fetch(rule.query, account)),
+            violations=await _violations(connection, rule, account, most),
         )
         for rule in RULES
     ]
+
+
+async def _violations(connection: Connection, rule: Rule, account: int, most: int | None) -> tuple[str, ...]:
+    query = f"SELECT * FROM ({rule.query}) AS violation (told) LIMIT $2"
+    found = [row[0] for row in await connection.fetch(query, account, None if most is None else most + 1)]
+    return tuple(found if most is None or len(found) <= most else [*found[:most], f"and more than these {most}"])

@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncpg
 
-from tradingbot_agents.ledger.database import Opened, open_connection
+from tradingbot_agents.ledger.database import Connection, Opened, open_connection
 from tradingbot_agents.ledger.port import LedgerError, LedgerUnavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -69,11 +69,22 @@ async def check_schema(dsn: str, directory: Path = MIGRATIONS) -> None:
 
     Raises SchemaUnknown, SchemaOutdated, LedgerUnavailable.
     """
-    pending = _pending(await _applied(dsn), directory)
-    if pending:
-        raise SchemaOutdated(
-            f"the ledger's schema lacks {', '.join(pending)}, which this release needs: run 'tradingbot migrate'"
-        )
+    problem = problem_of(await _applied(dsn), directory)
+    if problem is not None:
+        raise problem
+
+
+def problem_of(applied: set[str], directory: Path = MIGRATIONS) -> SchemaUnknown | SchemaOutdated | None:
+    """What is wrong with a schema in which these are, for this release."""
+    try:
+        pending = _pending(applied, directory)
+    except SchemaUnknown as error:
+        return error
+    if not pending:
+        return None
+    return SchemaOutdated(
+        f"the ledger's schema lacks {', '.join(pending)}, which this release needs: run 'tradingbot migrate'"
+    )
 
 
 async def migrate(dsn: str, directory: Path = MIGRATIONS) -> list[str]:
@@ -115,11 +126,16 @@ async def migrate(dsn: str, directory: Path = MIGRATIONS) -> list[str]:
 async def _applied(dsn: str) -> set[str]:
     connection = (await _open(dsn)).connection
     try:
-        if await connection.fetchval("SELECT to_regclass($1)", _TABLE) is None:
-            return set()
-        return {row[0] for row in await connection.fetch(f"SELECT migration_id FROM {_TABLE}")}
+        return await applied_in(connection)
     finally:
         await connection.close()
+
+
+async def applied_in(connection: Connection) -> set[str]:
+    """The migrations that are in the schema."""
+    if await connection.fetchval("SELECT to_regclass($1)", _TABLE) is None:
+        return set()
+    return {row[0] for row in await connection.fetch(f"SELECT migration_id FROM {_TABLE}")}
 
 
 async def _open(dsn: str) -> Opened:

@@ -345,6 +345,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     equity: timedelta
     """Every point; of a day before that, the highest, the lowest and the last one. At least as long as a protection
     looks back."""
+    reports: timedelta
+    """Of the reality check."""
 
 
 class Holdings(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from tradingbot_agents.domain.orders import Order, OrderEvent, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, Side, split_symbol
-from tradingbot_agents.ledger import booking, pages, rows
+from tradingbot_agents.ledger import booking, pages, reports, rows
 from tradingbot_agents.ledger.booking import EXACT, BookedEntry, Folio, Holding
 from tradingbot_agents.ledger.database import Address, Connection, Database, Recover
 from tradingbot_agents.ledger.port import (
@@ -49,7 +49,8 @@ from tradingbot_agents.ledger.port import (
     UnknownOrder,
 )
 from tradingbot_agents.ledger.reading import NOBODY, LedgerReader
-from tradingbot_agents.ledger.retention import Removed, cutoffs, newest_record, prune
+from tradingbot_agents.ledger.reports import Decide, Lease, NewReport
+from tradingbot_agents.ledger.retention import Removed, cutoffs, newest_record, prune, prune_reports
 
 # The round trip of a holding that was adopted has no entry order.
 _ADOPTED = "adopted"
@@ -57,6 +58,8 @@ _ADOPTED = "adopted"
 
 class PostgresLedger(LedgerReader):
     """Implements ``port.Ledger``. Make one with ``connect``; ``close`` it."""
+
+    _database: Database
 
     @classmethod
     async def connect(
@@ -655,17 +658,20 @@ class PostgresLedger(LedgerReader):
     async def place_hold(self, hold: Hold) -> None:
         async def work(connection: Connection) -> None:
             await self._enter(connection)
-            await connection.execute(
-                "UPDATE bots SET hold_state = $2, hold_reason = $3, hold_by = $4, hold_at = $5 WHERE id = $1",
-                self._bot,
-                hold.state.value,
-                hold.reason,
-                hold.by,
-                hold.at,
-            )
+            await self._place_hold(connection, hold)
 
         await self._identify()
         await self._database.transaction(work)
+
+    async def _place_hold(self, connection: Connection, hold: Hold) -> None:
+        await connection.execute(
+            "UPDATE bots SET hold_state = $2, hold_reason = $3, hold_by = $4, hold_at = $5 WHERE id = $1",
+            self._bot,
+            hold.state.value,
+            hold.reason,
+            hold.by,
+            hold.at,
+        )
 
     async def release_hold(self) -> bool:
         async def work(connection: Connection) -> bool:
@@ -714,9 +720,61 @@ class PostgresLedger(LedgerReader):
         nothing in the ledger yet. Not of ``port.Ledger``: no agent does it."""
         await self._identify()
         newest = await newest_record(self._database, self._account, self._bot, now)
-        if newest is None:
-            return []
-        return await prune(self._database, self._bot, cutoffs(retention, newest), dry_run=dry_run)
+        removed = (
+            []
+            if newest is None
+            else await prune(self._database, self._bot, cutoffs(retention, newest), dry_run=dry_run)
+        )
+        return [*removed, *await prune_reports(self._database, self._bot, retention.reports, now, dry_run=dry_run)]
+
+    # --- the reality check -----------------------------------------------------------------------------
+    # Not of ``port.Ledger``: no agent does it.
+
+    async def keep_report(self, report: NewReport) -> int:
+        """Its number. A bot has one report of a moment, the newest. Also of a bot that has not begun yet."""
+
+        async def work(connection: Connection) -> int:
+            await self._create(connection)
+            return await reports.keep(connection, self._bot, report)
+
+        await self._identify()
+        return await self._database.transaction(work)
+
+    async def lease_telling(self, token: str, now: datetime, until: datetime) -> Lease | None:
+        """The right to tell people of this bot, until ``end_telling`` or ``until``. ``None``: another check has it.
+        ``token`` is new for each that asks."""
+
+        async def work(connection: Connection) -> Lease | None:
+            await self._create(connection)
+            return await reports.lease(connection, self._bot, token, now, until)
+
+        await self._identify()
+        return await self._database.transaction(work)
+
+    async def end_telling(self, lease: Lease, told: bytes) -> bool:
+        """Write down what people have been told (JSON). ``False``: the lease had run out and is another's, and
+        nothing was written."""
+        await self._identify()
+        return await self._database.transaction(
+            lambda connection: reports.end_lease(connection, self._bot, lease.token, told)
+        )
+
+    async def hold_by_check(self, decide: Decide) -> Hold | None:
+        """Place the hold that ``decide`` decides on, if any, and remember for which failures: one transaction."""
+
+        async def work(connection: Connection) -> Hold | None:
+            await self._create(connection)
+            await self._enter(connection)
+            before = await reports.held_for(connection, self._bot)
+            hold, after = decide(await self._present_hold(connection), before)
+            if hold is not None:
+                await self._place_hold(connection, hold)
+            if after != before:
+                await reports.remember_held_for(connection, self._bot, after)
+            return hold
+
+        await self._identify()
+        return await self._database.transaction(work)
 
     async def _call(self, function: str, *arguments: object, epoch: Epoch | None = None) -> list[asyncpg.Record]:
         """One SQL function, in one round trip."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
+import asyncpg
 import msgspec
 
 from tradingbot_agents.domain import messages
@@ -13,8 +15,8 @@ from tradingbot_agents.domain.orders import Order, Reservation
 from tradingbot_agents.domain.position import Position
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import BotState
-from tradingbot_agents.ledger import invariants, pages, rows
-from tradingbot_agents.ledger.database import Connection, Database
+from tradingbot_agents.ledger import invariants, pages, reports, rows
+from tradingbot_agents.ledger.database import Connection
 from tradingbot_agents.ledger.port import (
     AccountKey,
     Balance,
@@ -31,15 +33,28 @@ from tradingbot_agents.ledger.port import (
     Role,
     Trade,
 )
+from tradingbot_agents.ledger.reports import StoredReport
+
+T = TypeVar("T")
 
 # No row has this id: of an account or a bot that is not there yet, everything is empty.
 NOBODY = 0
 
 
+class Reads(Protocol):
+    """What a reader asks of ``database.Database``."""
+
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+    async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]: ...
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None: ...
+    async def close(self) -> None: ...
+
+
 class LedgerReader:
     """One account and one bot of it."""
 
-    def __init__(self, database: Database, account: AccountKey, bot: str) -> None:
+    def __init__(self, database: Reads, account: AccountKey, bot: str) -> None:
         self._database = database
         self._account_key = account
         self._bot_name = bot
@@ -87,7 +102,10 @@ class LedgerReader:
 
     async def hold(self) -> Hold | None:
         await self._identify()
-        row = await self._database.fetchrow(
+        return await self._database.read(self._present_hold)
+
+    async def _present_hold(self, connection: Connection) -> Hold | None:
+        row = await connection.fetchrow(
             "SELECT hold_state, hold_reason, hold_by, hold_at FROM bots WHERE id = $1 AND hold_state IS NOT NULL",
             self._bot,
         )
@@ -289,6 +307,16 @@ class LedgerReader:
             )
             for row in found
         }
+
+    async def reports(self, limit: int | None = None, *, until: datetime | None = None) -> list[StoredReport]:
+        """Of this bot's reality checks, newest first; of those that were made ``until`` then."""
+        await self._identify()
+        return await self._database.read(lambda connection: reports.newest(connection, self._bot, limit, until))
+
+    async def report(self, number: int) -> StoredReport | None:
+        """``None``: this bot has none of that number, or it was pruned."""
+        await self._identify()
+        return await self._database.read(lambda connection: reports.by_number(connection, self._bot, number))
 
     async def invariants(self) -> list[Invariant]:
         await self._identify()

@@ -1,12 +1,13 @@
 """What the ledger keeps for a while only, and how it is removed.
 
 Of the books nothing is ever removed: entries, fills, trades, orders, positions, holds and epochs stay, as do exits
-that were decided and whatever is still to be published. What goes is the diary: events, refusals, and the finer
-points of the equity curve.
+that were decided and whatever is still to be published. What goes is the diary: events, refusals, the finer points of
+the equity curve, and the reports of the reality check.
 
 A refusal may go only once its intent can not come again, or the intent would be decided anew: an intent that comes
 later than its time to live is refused as stale. Age is counted back from the ledger's newest record and not from the
 clock: in a replay, time is the candles', and a bot that stood still for a year has lost nothing when it comes back.
+Reports are counted from the newest report: a bot that stands still is checked all the same.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ async def prune(database: Database, bot: int, limits: Cutoffs, *, dry_run: bool)
     May be broken off and repeated at any time, also while the bot runs. Raises ``LedgerUnavailable``.
     """
     kinds = (
-        ("events", "events", "severity <> 'severe'", limits.events),
-        ("severe events", "events", "severity = 'severe'", limits.severe_events),
-        ("refusals", "decisions", "reason IS NOT NULL", limits.refusals),
+        ("events", "events", "t.severity <> 'severe'", limits.events),
+        ("severe events", "events", "t.severity = 'severe'", limits.severe_events),
+        ("refusals", "decisions", "t.reason IS NOT NULL", limits.refusals),
     )
     removed = [
         Removed(what=what, before=before, rows=await _sweep(database, table, condition, bot, before, dry_run=dry_run))
@@ -81,9 +82,23 @@ async def prune(database: Database, bot: int, limits: Cutoffs, *, dry_run: bool)
     return [*removed, Removed(what="equity points", before=limits.equity, rows=thinned)]
 
 
+async def prune_reports(
+    database: Database, bot: int, kept: timedelta, now: datetime, *, dry_run: bool
+) -> list[Removed]:
+    """The same for the reality check's reports, of which ``kept`` stay, and the newest in any case. Empty: there is
+    none."""
+    row = await database.fetchrow("SELECT max(at) AS newest FROM reality_reports WHERE bot = $1", bot)
+    assert row is not None, "an aggregate always has a row"
+    if row["newest"] is None:
+        return []
+    before = min(row["newest"], now) - kept
+    rows = await _sweep(database, "reality_reports", "true", bot, before, dry_run=dry_run)
+    return [Removed(what="reality reports", before=before, rows=rows)]
+
+
 async def _sweep(database: Database, table: str, condition: str, bot: int, before: datetime, *, dry_run: bool) -> int:
     """Walk the table by its key: there is no index by time, which each insert would have to keep."""
-    found = f"t.bot = $3 AND t.{condition} AND t.at < $4"
+    found = f"t.bot = $3 AND {condition} AND t.at < $4"
     gone = (
         f"SELECT 1 FROM {table} t JOIN page ON page.number = t.number WHERE {found}"
         if dry_run

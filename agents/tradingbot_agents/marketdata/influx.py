@@ -228,21 +228,32 @@ class InfluxCandleStore:
         reach = bar * (limit + 2)
         while True:
             reach = min(reach, self._settings.look_back)
-            rows = await self.query(
-                _NEWEST,
-                {
-                    "bucket": self._settings.bucket,
-                    "measurement": MEASUREMENT,
-                    "symbol": symbol,
-                    "timeframe": timeframe,
-                    "begin": end - reach,
-                    "end": end,
-                    "count": limit,
-                },
-            )
+            rows = await self._newest(symbol, timeframe, end - reach, end, limit)
             if len(rows) >= limit or reach >= self._settings.look_back:
                 return [_candle(symbol, timeframe, row) for row in reversed(rows)]
             reach *= GROWTH
+
+    async def between(self, symbol: str, timeframe: str, begin: datetime, end: datetime, limit: int) -> list[Candle]:
+        """The bars that opened from ``begin`` until before ``end``, oldest first; of more than ``limit`` the newest.
+        Raises ``CandleStoreUnavailable`` or ``CandleStoreRefused``."""
+        rows = await self._newest(symbol, timeframe, begin, end, limit)
+        return [_candle(symbol, timeframe, row) for row in reversed(rows)]
+
+    async def _newest(
+        self, symbol: str, timeframe: str, begin: datetime, end: datetime, limit: int
+    ) -> list[dict[str, Any]]:
+        return await self.query(
+            _NEWEST,
+            {
+                "bucket": self._settings.bucket,
+                "measurement": MEASUREMENT,
+                "symbol": symbol,
+                "timeframe": timeframe,
+                "begin": begin,
+                "end": end,
+                "count": limit,
+            },
+        )
 
     async def query(self, flux: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The rows of a Flux query, all tables one after the other. Times are aware UTC; a row of an aggregate has no

@@ -16,10 +16,11 @@ from tradingbot_agents.domain.events import Reason
 from tradingbot_agents.domain.ids import client_order_id
 from tradingbot_agents.domain.messages import OrderApproved, TradeIntent
 from tradingbot_agents.domain.orders import Order
+from tradingbot_agents.domain.spelling import percent, plain
 from tradingbot_agents.domain.symbol_rules import SymbolRules
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, OrderType, Side
 from tradingbot_agents.ledger.port import EntryProposal
-from tradingbot_agents.risk.refused import Refused, percent, plain
+from tradingbot_agents.risk.refused import Refused
 from tradingbot_agents.risk.settings import Settings
 
 FIRST_ATTEMPT = 1

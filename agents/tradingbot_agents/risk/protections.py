@@ -15,10 +15,10 @@ from decimal import Decimal
 
 import msgspec
 
+from tradingbot_agents.domain.spelling import percent, plain
 from tradingbot_agents.domain.values import ONE, ZERO, Leg, floor_time
 from tradingbot_agents.ledger.port import EquityPoint, Trade
 from tradingbot_agents.risk.exposure import unit_values
-from tradingbot_agents.risk.refused import percent, plain
 from tradingbot_agents.risk.settings import Cooldown, DailyLoss, MaxDrawdown, Protections, StopLossGuard
 
 DAY = timedelta(days=1)

@@ -12,10 +12,11 @@ from decimal import Decimal
 import msgspec
 
 from tradingbot_agents.domain.events import Reason
+from tradingbot_agents.domain.spelling import percent, plain
 from tradingbot_agents.domain.symbol_rules import floor_to
 from tradingbot_agents.domain.values import ONE, ZERO
 from tradingbot_agents.ledger.port import Trade
-from tradingbot_agents.risk.refused import Refused, percent, plain
+from tradingbot_agents.risk.refused import Refused
 from tradingbot_agents.risk.settings import KellySettings, SizeCap, SizingMethod, SizingSettings, VolatilitySettings
 
 

@@ -1,29 +1,24 @@
 """Writes what an agent knows on its TradingBot, where it runs in a Kubernetes cluster.
 
 Trading never waits for it: the API server may be away, or refuse, for as long as it likes. That is told once, and
-tried on with growing pauses. Each write makes its own connection, for there is one in minutes at rest, and so a token
-or a CA that was exchanged in the mounted folder is taken up by itself. It is one request, so no Kubernetes client is
-loaded for it.
+tried on with growing pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from tradingbot_agents.bus.topology import EXECUTION, RISK
 from tradingbot_agents.clock import Clock
 from tradingbot_agents.domain.events import DependencyAway, DependencyBack
 from tradingbot_agents.domain.values import BotState
 from tradingbot_agents.ledger.port import LedgerUnavailable
-from tradingbot_agents.runtime.connections import ConnectionsInvalid
+from tradingbot_agents.runtime import cluster_names
+from tradingbot_agents.runtime.api_server import ApiServer, ApiUnavailable, ClusterAccess, read_access
 from tradingbot_agents.runtime.facts import Report, Worth, is_due, status_of
 from tradingbot_agents.telemetry import Sink, get_logger
 
@@ -33,10 +28,6 @@ KUBERNETES = "kubernetes"
 TELLERS = (RISK, EXECUTION)
 """The agents that write; each has a field manager of its own, and only its own fields."""
 
-_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where a cluster mounts the token and the CA of a pod's service account."""
-
-_ANSWER_SECONDS = 10.0
 _FIRST_PAUSE = timedelta(seconds=5)
 _LONGEST_PAUSE = timedelta(minutes=5)
 """Between two attempts while the API server does not take it."""
@@ -44,102 +35,30 @@ _LONGEST_PAUSE = timedelta(minutes=5)
 _SETTLE_SECONDS = 1.0
 """For handlers to end that began in another state; one that takes longer is waited for again at the next beat."""
 
-_LONGEST_MESSAGE = 300
-
-
-class ApiUnavailable(Exception):
-    """The API server did not take it. The text says why, and holds no secret."""
-
-
-class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """How this process reaches its TradingBot."""
-
-    server: str
-    """``https://HOST:PORT``"""
-    namespace: str
-    folder: Path
-    """Has ``token`` and ``ca.crt``."""
-    revision: str | None
-    """The pinned revision that the pod runs."""
-
 
 def read_cluster(agent: str, environment: Mapping[str, str]) -> ClusterAccess | None:
     """How to reach the TradingBot; ``None`` where there is none to be told. Raises ``ConnectionsInvalid``."""
-    if environment.get("TRADINGBOT_KUBERNETES") != "1" or agent not in TELLERS:
-        return None
-    names = ("TRADINGBOT_NAMESPACE", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
-    missing = [name for name in names if not environment.get(name)]
-    if missing:
-        raise ConnectionsInvalid(
-            f"TRADINGBOT_KUBERNETES is 1, but {', '.join(missing)} is not set: set it, or unset TRADINGBOT_KUBERNETES"
-        )
-    namespace, host, port = (environment[name] for name in names)
-    return ClusterAccess(
-        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        namespace=namespace,
-        folder=Path(environment.get("TRADINGBOT_SERVICE_ACCOUNT_DIR") or _FOLDER),
-        revision=environment.get("TRADINGBOT_REVISION") or None,
-    )
+    return read_access(environment) if agent in TELLERS else None
 
 
 class BotStatus:
     """The status of one TradingBot, as one agent writes it: server-side apply of its own fields."""
 
     def __init__(self, access: ClusterAccess, agent: str, bot: str) -> None:
-        self._access = access
+        self._server = ApiServer(access)
         self._name = {"name": bot, "namespace": access.namespace}
-        self._url = (
-            f"{access.server}/apis/tradingbot.dev/v1alpha1/namespaces/{access.namespace}/tradingbots/{bot}/status"
-        )
+        self._path = f"{cluster_names.bot_path(access.namespace, bot)}/status"
         self._query = {"fieldManager": f"tradingbot-{agent}", "force": "true"}
 
     async def apply(self, status: Mapping[str, Any]) -> None:
         """Raises ``ApiUnavailable``."""
-        import aiohttp
-
         manifest = {
-            "apiVersion": "tradingbot.dev/v1alpha1",
-            "kind": "TradingBot",
+            "apiVersion": cluster_names.API,
+            "kind": cluster_names.KIND,
             "metadata": self._name,
             "status": status,
         }
-        try:
-            token = (self._access.folder / "token").read_text(encoding="utf-8").strip()
-            trusted = ssl.create_default_context(cafile=str(self._access.folder / "ca.crt"))
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS)) as session,
-                session.patch(
-                    self._url,
-                    params=self._query,
-                    data=msgspec.json.encode(manifest),
-                    headers={
-                        "Authorization": f"Bearer {token}",
-                        "Content-Type": "application/apply-patch+yaml",
-                        "Accept": "application/json",
-                    },
-                    ssl=trusted,
-                    allow_redirects=False,
-                ) as answer,
-            ):
-                if answer.status >= 300:
-                    raise ApiUnavailable(f"the API server says {answer.status}: {_message(await answer.read())}")
-        except TimeoutError as error:
-            raise ApiUnavailable(f"the API server did not answer within {_ANSWER_SECONDS:g} s") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise ApiUnavailable(f"the API server's certificate is not trusted: {error.certificate_error}") from error
-        except aiohttp.ClientConnectorError as error:
-            raise ApiUnavailable(f"{self._access.server} can not be reached: {error.os_error}") from error
-        # Also a missing token, a CA that is none, and a name that is not one of a host.
-        except (OSError, ValueError, aiohttp.ClientError) as error:
-            raise ApiUnavailable(f"{type(error).__name__}: {error}") from error
-
-
-def _message(body: bytes) -> str:
-    try:
-        found = msgspec.json.decode(body, type=dict[str, Any]).get("message")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None
-    return str(found or "without a reason")[:_LONGEST_MESSAGE]
+        await self._server.apply(self._path, self._query, manifest)
 
 
 class Teller:

@@ -52,6 +52,9 @@ NEEDS: Mapping[str, frozenset[Variable]] = {
 
 EXCHANGE_KEY = frozenset({Variable.EXCHANGE_API_KEY, Variable.EXCHANGE_SECRET, Variable.EXCHANGE_PASSWORD})
 
+_MAY_BE_MISSING = frozenset({Variable.EXCHANGE_PASSWORD})
+"""Where the Secret has no such key, its file is not there."""
+
 OPTIONAL: Mapping[str, frozenset[Variable]] = {EXECUTION: frozenset({Variable.EXCHANGE_PASSWORD})}
 
 
@@ -143,6 +146,31 @@ def _read_one(variable: Variable, environment: Mapping[str, str], required: str 
     return secret
 
 
+class Audited(msgspec.Struct, frozen=True):
+    """What a reality check was given."""
+
+    connections: Connections
+    missing: Mapping[Variable, str]
+    """Why the others are not there, in words."""
+
+
+def read_audited(environment: Mapping[str, str], *, paper: bool) -> Audited:
+    """Everything that a check can look with, as far as it is there: one that is missing is a finding, and no reason
+    not to look at the rest. With ``paper`` no key of an exchange."""
+    values: dict[Variable, Secret] = {}
+    missing: dict[Variable, str] = {}
+    for variable in Variable:
+        if paper and variable in EXCHANGE_KEY:
+            continue
+        problems: list[str] = []
+        secret = _read(variable, environment, problems)
+        if secret is not None:
+            values[variable] = secret
+        else:
+            missing[variable] = "; ".join(problems) or f"{variable.value} is not set: set it"
+    return Audited(Connections(values), missing)
+
+
 class Migration(msgspec.Struct, frozen=True):
     database: Secret | None
     time_series: tuple[Secret, Secret] | None
@@ -179,6 +207,8 @@ def _read(variable: Variable, environment: Mapping[str, str], problems: list[str
         problems.append(f"{variable.value} and {variable.value}_FILE are both set: set one of them")
         return None
     if from_file:
+        if variable in _MAY_BE_MISSING and not Path(from_file).exists():
+            return None
         try:
             value = Path(from_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

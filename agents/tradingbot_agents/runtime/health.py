@@ -8,7 +8,8 @@ missing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -33,14 +34,20 @@ class Page(msgspec.Struct, frozen=True):
     content_type: str = "text/plain; charset=utf-8"
 
 
+Query = Mapping[str, Sequence[str]]
+
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
 class HealthServer:
     """Serves GET of a few fixed paths. Small on purpose: a web framework would cost each agent 20 MB."""
 
-    def __init__(self, pages: dict[str, Callable[[], Page]]) -> None:
+    def __init__(
+        self, pages: Mapping[str, Callable[[], Page]], asked: Mapping[str, Callable[[Query], Page]] | None = None
+    ) -> None:
+        """``asked``: pages that depend on the query of their address."""
         self._pages = pages
+        self._asked = asked or {}
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -89,8 +96,12 @@ class HealthServer:
         method, target, _ = parts
         if method != "GET":
             return Page(405, b"only GET\n")
-        page = self._pages.get(target.partition("?")[0])
-        return Page(404, f"there is {', '.join(self._pages)}\n".encode()) if page is None else page()
+        path, _, query = target.partition("?")
+        if (page := self._pages.get(path)) is not None:
+            return page()
+        if (asked := self._asked.get(path)) is not None:
+            return asked(parse_qs(query))
+        return Page(404, f"there is {', '.join([*self._pages, *self._asked])}\n".encode())
 
 
 class Health:

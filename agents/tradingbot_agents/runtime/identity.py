@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tradingbot_agents.domain.values import Mode
 from tradingbot_agents.ledger.port import AccountKey
-from tradingbot_api import TradingBot
+from tradingbot_api import TradingBot, revision
 
 HOME = Path(".tradingbot")
 """Beside the work, not in the home directory: a bot's data is found where it was started."""
@@ -15,6 +15,12 @@ HOME = Path(".tradingbot")
 
 def default_data_dir(bot: TradingBot) -> Path:
     return HOME / bot.metadata.name
+
+
+def running_revision(bot: TradingBot, environment: Mapping[str, str]) -> str:
+    """What tells one state of spec and program from the next. Who deploys says it, for only they know of another
+    image; nobody does, and the spec alone counts."""
+    return environment.get("TRADINGBOT_REVISION") or revision(bot)
 
 
 def account_key(bot: TradingBot) -> AccountKey:

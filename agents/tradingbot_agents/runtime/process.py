@@ -17,7 +17,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -32,22 +32,23 @@ from tradingbot_agents.domain.events import AgentStarted, DependencyAway, Depend
 from tradingbot_agents.exchange.port import ExchangeError
 from tradingbot_agents.ledger.port import LedgerUnavailable
 from tradingbot_agents.marketdata import CandleStoreRefused, CandleStoreUnavailable
+from tradingbot_agents.runtime import paper_page, wiring
 from tradingbot_agents.runtime import parts as outside
-from tradingbot_agents.runtime import wiring
+from tradingbot_agents.runtime.api_server import ClusterAccess
 from tradingbot_agents.runtime.building import Kit, build
-from tradingbot_agents.runtime.cluster import KUBERNETES, BotStatus, ClusterAccess, Teller, read_cluster
+from tradingbot_agents.runtime.cluster import KUBERNETES, BotStatus, Teller, read_cluster
 from tradingbot_agents.runtime.connections import NEEDS, Connections, Variable, read_connections
 from tradingbot_agents.runtime.control import StateControl
 from tradingbot_agents.runtime.event_rows import EventRows
 from tradingbot_agents.runtime.facts import Worth, worth_of
-from tradingbot_agents.runtime.health import AGENT, Health, HealthServer, NotListening, Page
-from tradingbot_agents.runtime.identity import default_data_dir
-from tradingbot_agents.runtime.parts import Outside, Part, PartUnavailable
+from tradingbot_agents.runtime.health import AGENT, Health, HealthServer, NotListening, Page, Query
+from tradingbot_agents.runtime.identity import default_data_dir, running_revision
+from tradingbot_agents.runtime.parts import Outside, PaperPart, Part, PartUnavailable
 from tradingbot_agents.runtime.stopping import Stop, asked_by_signals
 from tradingbot_agents.runtime.supervisor import Agent, Backoff, Supervisor
 from tradingbot_agents.telemetry import FanOut, LogSink, Sink, configure_logging, get_logger, worth_telling
 from tradingbot_agents.telemetry.metrics import CONTENT_TYPE, Metrics
-from tradingbot_api import TradingBot, load_file, revision
+from tradingbot_api import TradingBot, load_file
 
 OK = 0
 
@@ -75,7 +76,8 @@ async def run_agent(options: AgentOptions, environment: Mapping[str, str]) -> in
     cluster = read_cluster(options.name, environment)
     stop = Stop()
     with asked_by_signals(stop):
-        return await AgentProcess(bot, options, connections, cluster, stop).run()
+        revision = running_revision(bot, environment)
+        return await AgentProcess(bot, options, connections, cluster, revision, stop).run()
 
 
 def away(error: BaseException) -> str | None:
@@ -99,6 +101,7 @@ class AgentProcess:
         options: AgentOptions,
         connections: Connections,
         cluster: ClusterAccess | None,
+        revision: str,
         stop: Stop,
     ) -> None:
         """``cluster``: how its TradingBot is reached, if there is one to be told."""
@@ -106,12 +109,14 @@ class AgentProcess:
         self._name = options.name
         self._options = options
         self._cluster = cluster
+        self._revision = revision
         self._stop = stop
         self._clock = SystemClock()
         self._turns = Turns()
         self._failures: asyncio.Queue[Exception] = asyncio.Queue()
         self._health = Health(bot.spec.runtime.stuck_after.total_seconds(), self._turns.longest)
         self._metrics = Metrics(bot.metadata.name, self._name)
+        self._metrics.started(self._clock.now(), revision)
         self._rows = EventRows()
         configure_logging(
             options.output, bot.spec.runtime.log_level, bot=bot.metadata.name, hidden=connections.hidden
@@ -180,7 +185,8 @@ class AgentProcess:
                 "/live": self._health.live,
                 "/ready": self._health.ready,
                 "/metrics": lambda: Page(200, self._metrics.page(), CONTENT_TYPE),
-            }
+            },
+            self._asked_pages(),
         )
         host, port = self._options.listen
         try:
@@ -191,6 +197,12 @@ class AgentProcess:
             ) from error
         stack.push_async_callback(server.stop)
         get_logger().info("listening", agent=self._name, host=host, port=bound)
+
+    def _asked_pages(self) -> Mapping[str, Callable[[Query], Page]]:
+        trading = self._outside.trading
+        if not isinstance(trading, PaperPart):
+            return {}
+        return {paper_page.PATH: lambda query: paper_page.answer(trading.exchange, query)}
 
     # --- parts -----------------------------------------------------------------------------------------
 
@@ -423,6 +435,6 @@ class AgentProcess:
                 account=spec.account.name,
                 symbols=spec.symbols,
                 state=self._control().value,
-                revision=revision(self._bot),
+                revision=self._revision,
             )
         )

@@ -20,7 +20,7 @@ from tradingbot_agents.bus.port import QueueSpec
 from tradingbot_agents.bus.topology import topology
 from tradingbot_agents.data_collection.settings import Settings as DataCollectionSettings
 from tradingbot_agents.domain.symbol_rules import FeeCurrency, Fees, SymbolRules
-from tradingbot_agents.domain.values import ONE, TIMEFRAMES, ZERO, split_symbol
+from tradingbot_agents.domain.values import TIMEFRAMES, ZERO, Mode, split_symbol
 from tradingbot_agents.exchange.port import Capabilities
 from tradingbot_agents.execution.settings import LookUpSettings, TrailingSettings
 from tradingbot_agents.execution.settings import Settings as ExecutionSettings
@@ -33,8 +33,7 @@ from tradingbot_agents.runtime.supervisor import Backoff
 from tradingbot_agents.strategy import settings as strategy
 from tradingbot_agents.strategy.plugin import PluginError, load
 from tradingbot_agents.technical_analysis.settings import IndicatorSettings, TechnicalAnalysisSettings
-from tradingbot_api import Plugin, TradingBot
-from tradingbot_api.decimals import format_speed
+from tradingbot_api import SHARED_FOLDER, Plugin, TradingBot, process_mistakes
 from tradingbot_api.defaults import INDICATOR_PARAMETERS
 from tradingbot_api.risk import Protection
 
@@ -45,8 +44,13 @@ if TYPE_CHECKING:
     from tradingbot_agents.exchange.ccxt_streams import StreamSettings
     from tradingbot_agents.exchange.simulated import SimulatedSettings
     from tradingbot_agents.marketdata.influx import InfluxSettings
+    from tradingbot_agents.reality.evidence import Settings as RealitySettings
 
 T = TypeVar("T")
+
+BACKLOG = 100
+"""Messages that may wait in a queue before it is said that its agent does not keep up: more than an hour's intents of
+fifty symbols, and some seconds' work."""
 
 
 class NotRunnable(Exception):
@@ -55,12 +59,9 @@ class NotRunnable(Exception):
 
 def check_deployable(bot: TradingBot) -> None:
     """Whether agents in processes of their own can run it. Raises ``NotRunnable`` with what to change."""
-    replay = bot.spec.exchange.replay
-    if replay is not None and replay.speed != ONE:
-        raise NotRunnable(
-            f"spec.exchange.replay.speed is {format_speed(replay.speed)}, but agents in processes of their own are in"
-            " real time: write speed: \"1\", or use 'tradingbot run'"
-        )
+    mistakes = process_mistakes(bot)
+    if mistakes:
+        raise NotRunnable("; ".join(map(str, mistakes)))
     _check_plugin(bot)
 
 
@@ -76,8 +77,10 @@ def check_runnable(bot: TradingBot) -> None:
 
 
 def beside(spec_file: Path, path: str) -> Path:
-    """Paths in a spec are relative to the spec file."""
-    return spec_file.parent / path
+    """Paths in a spec are relative to the spec file. What is not there may be what the image brings: so one spec is
+    for a laptop and for a cluster."""
+    own, shared = spec_file.parent / path, Path(SHARED_FOLDER) / path
+    return shared if not own.exists() and shared.exists() else own
 
 
 def _check_plugin(bot: TradingBot) -> None:
@@ -399,6 +402,38 @@ def retention(bot: TradingBot) -> Retention:
         severe_events=history.severe_events,
         refusals=history.refusals,
         equity=max(history.equity, *looks_back, timedelta(days=1)),
+        reports=bot.spec.reality_check.retention,
+    )
+
+
+def reality_settings(bot: TradingBot) -> RealitySettings:
+    """What the bot is judged by. How long something may take follows from how long its agents try."""
+    from tradingbot_agents.reality.evidence import Settings as RealitySettings
+
+    spec = bot.spec
+    execution = spec.execution
+    simulated = spec.exchange.simulated
+    look_ups = max(execution.look_up_margin, execution.look_up_attempts * execution.look_up_interval)
+    return RealitySettings(
+        bot=bot.metadata.name,
+        mode=Mode(spec.mode),
+        exchange=spec.exchange.name,
+        symbols=spec.symbols,
+        quote=spec.account.quote_currency,
+        timeframe=TIMEFRAMES[spec.timeframe],
+        poll_interval=spec.exchange.poll_interval,
+        feed=spec.exchange.feed,
+        maximum_price_age=spec.risk.max_price_age,
+        rules_interval=spec.exchange.rules_interval,
+        reconcile_interval=execution.reconcile_interval,
+        protect_within=execution.order_time_limit + execution.exit_retry_delay_maximum,
+        resolve_within=execution.order_time_limit + look_ups,
+        send_within=execution.send_limit + execution.sweep_interval,
+        slippage=spec.risk.worst_price_slippage,
+        has_stop=spec.risk.stop_loss > ZERO,
+        stops_on_exchange=execution.stops_on_exchange,
+        fees=simulated.fees.taker if spec.mode == "paper" and simulated is not None else None,
+        backlog=BACKLOG,
     )
 
 

@@ -5,6 +5,8 @@ Apart from the package's other sinks, which every process imports: the client li
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from tradingbot_agents.domain.events import Event, ExposureMeasured, PriceFallbackUsed, TradeApproved, TradeRejected
@@ -47,7 +49,23 @@ class Metrics:
             names,
             registry=self.registry,
         )
+        self._info = Gauge(
+            "tradingbot_agent_info",
+            "The revision of the spec that runs: always 1.",
+            (*names, "revision"),
+            registry=self.registry,
+        )
+        self._started = Gauge(
+            "tradingbot_agent_start_time_seconds",
+            "When the process began, in Unix time.",
+            names,
+            registry=self.registry,
+        )
         self._approved.labels(**self._labels)
+
+    def started(self, at: datetime, revision: str) -> None:
+        self._info.labels(**self._labels, revision=revision).set(1)
+        self._started.labels(**self._labels).set(at.timestamp())
 
     def emit(self, event: Event) -> None:
         self._events.labels(**self._labels, event=event.name, severity=event.severity.value).inc()

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Any, Self
@@ -192,6 +192,10 @@ class BinanceServer:
         for candle in candles:
             bars = self._candles.setdefault((candle.symbol.replace("/", ""), candle.timeframe), {})
             bars[to_millis(candle.open_time)] = candle
+
+    def candle(self, symbol: str, timeframe: str, opened: datetime) -> Candle:
+        """The bar of ``BTC/USDT`` that opened then."""
+        return self._candles[(symbol.replace("/", ""), timeframe)][to_millis(opened)]
 
     def market(self, symbol: str) -> BinanceSymbol:
         """The market of ``BTC/USDT``, to be changed."""

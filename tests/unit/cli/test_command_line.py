@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tradingbot_agents.ledger.datadir import DataDirForeign, DataDirLocked, Data
 from tradingbot_agents.ledger.embedded import DataVersionError, EmbeddedPostgresError
 from tradingbot_agents.ledger.migrate import MigrationError, SchemaOutdated, SchemaUnknown
 from tradingbot_agents.ledger.port import Epoch, Fenced, LedgerUnavailable, Role
+from tradingbot_agents.runtime import reality
 from tradingbot_agents.runtime import run as running
 from tradingbot_agents.runtime.supervisor import AgentGaveUp
 from tradingbot_agents.runtime.wiring import NotRunnable
@@ -127,6 +128,55 @@ def test_what_can_not_be_meant_is_refused_with_a_remedy(
     assert said in refusal(capsys, *arguments)
 
 
+@pytest.mark.parametrize("way", [[], ["run"]], ids=["short", "whole"])
+def test_every_option_of_a_reality_check_arrives(monkeypatch: pytest.MonkeyPatch, way: list[str]) -> None:
+    calls: list[reality.RealityOptions] = []
+
+    async def instead(options: reality.RealityOptions, environment: object) -> int:
+        calls.append(options)
+        return exit_codes.CHECK_FAILED
+
+    monkeypatch.setattr(reality, "check_reality", instead)
+    arguments = [
+        "--log",
+        "-",
+        "--agent",
+        "risk=[::1]:8080",
+        "--agent",
+        "execution=here:81",
+        "--window",
+        "2h",
+        "--dry-run",
+    ]
+    code = main(["reality-check", *way, "bot.yaml", "--data-dir", "there", *arguments, "--output", "json"])
+    assert code == exit_codes.CHECK_FAILED
+    assert calls == [
+        reality.RealityOptions(
+            spec=Path("bot.yaml"),
+            data_dir=Path("there"),
+            log="-",
+            agents={"risk": ("::1", 8080), "execution": ("here", 81)},
+            window=timedelta(hours=2),
+            output="json",
+            dry_run=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--agent", "broker=here:80"], "'broker=here:80' names no agent, such as risk=127.0.0.1:8080"),
+        (["--agent", "risk=here"], "'here' is not an address, such as 0.0.0.0:8080"),
+        (["--window", "soon"], "'soon' "),
+    ],
+)
+def test_a_reality_check_refuses_what_it_can_not_mean(
+    capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    assert said in refusal(capsys, "reality-check", "bot.yaml", *given)
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
@@ -144,19 +194,29 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     return found
 
 
+def parsers(name: str) -> list[argparse.ArgumentParser]:
+    """Of a command, and of what it has below it."""
+    parser = commands()[name]
+    below = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    return [parser, *(inner for each in below for inner in each.choices.values())]
+
+
+def options_of(name: str) -> set[str]:
+    return {option for parser in parsers(name) for each in parser._actions for option in each.option_strings}
+
+
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_every_command_and_option_is_in_the_document(name: str) -> None:
     assert re.search(rf"^\| `{name}\b", DOCUMENT, re.MULTILINE), f"{name} is missing from the table of commands"
-    for action in commands()[name]._actions:
-        for option in action.option_strings:
-            if option.startswith("--") and option != "--help":
-                assert f"`{option}" in DOCUMENT or f" {option} " in DOCUMENT, f"{name} {option}"
+    for option in options_of(name):
+        if option.startswith("--") and option != "--help":
+            assert f"`{option}" in DOCUMENT or f" {option} " in DOCUMENT, f"{name} {option}"
 
 
 def test_the_document_names_no_command_or_option_that_is_not_there() -> None:
     table_of_commands = DOCUMENT.partition("## run")[0]
     assert set(re.findall(r"^\| `([a-z-]+)[ `]", table_of_commands, re.MULTILINE)) == set(commands())
-    options = {option for parser in commands().values() for each in parser._actions for option in each.option_strings}
+    options = {option for name in commands() for option in options_of(name)}
     assert set(re.findall(r"`(--[a-z-]+)", DOCUMENT)) - options <= {"--version", "--help"}
 
 

@@ -115,6 +115,9 @@ def test_our_orders_are_known_by_either_id() -> None:
     assert match([stop_order()], [other, ours]) == ([(stop_order(), ours)], [other])
     assert match([stop_order()], [nameless]) == ([(stop_order(), nameless)], [])
     assert match([stop_order()], [other]) == ([(stop_order(), None)], [other])
+    # Exchanges such as Binance number the orders of each symbol by themselves.
+    elsewhere = msgspec.structs.replace(nameless, symbol="SOL/USDT")
+    assert match([stop_order()], [elsewhere]) == ([(stop_order(), None)], [elsewhere])
     unsent = stop_order(exchange_order_id=None, client_order_id="tb-other")
     assert match([unsent], [nameless]) == ([(unsent, None)], [nameless])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from support.specs import PAPER, bot_of, mistakes_of, spec_text
@@ -29,6 +30,12 @@ def test_a_field_of_the_spec_changes_its_limit_and_no_other(field: str) -> None:
     }
 
 
+def test_reports_of_the_reality_check_are_kept_for_as_long_as_it_says() -> None:
+    assert retention(bot_of(PAPER)).reports == days(30)
+    changed = retention(bot_of(PAPER, realityCheck__retention="7d"))
+    assert changed == msgspec.structs.replace(retention(bot_of(PAPER)), reports=days(7))
+
+
 def test_a_protection_sees_every_point_as_far_as_it_looks_back() -> None:
     protections = [{"name": "maxDrawdown", "lookback": "30d"}, {"name": "stopLossGuard", "lookback": "2d"}]
     short = bot_of(PAPER, risk__protections=protections, database__history__equity="5d")
@@ -52,7 +59,8 @@ def test_a_refusal_is_kept_for_as_long_as_its_intent_may_come_again() -> None:
 
 def test_each_kind_has_its_own_limit() -> None:
     limits = cutoffs(
-        Retention(events=days(1), severe_events=days(2), refusals=days(3), equity=days(4)), newest=NEWEST
+        Retention(events=days(1), severe_events=days(2), refusals=days(3), equity=days(4), reports=days(5)),
+        newest=NEWEST,
     )
     assert limits.events == datetime(2026, 5, 19, 13, 45, tzinfo=UTC)
     assert limits.severe_events == datetime(2026, 5, 18, 13, 45, tzinfo=UTC)

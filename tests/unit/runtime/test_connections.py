@@ -43,6 +43,17 @@ def test_a_password_is_for_exchanges_that_have_one() -> None:
     assert found[Variable.EXCHANGE_PASSWORD].reveal() == "third"
 
 
+def test_a_password_s_file_may_be_missing_and_what_it_holds_may_change(tmp_path: Path) -> None:
+    file = tmp_path / "exchange-password"
+    environment = {**EVERYTHING, "TRADINGBOT_EXCHANGE_PASSWORD_FILE": str(file)}
+    assert read_connections(EXECUTION, environment).get(Variable.EXCHANGE_PASSWORD) is None
+    file.write_text("third")
+    found = read_connections(EXECUTION, environment)[Variable.EXCHANGE_PASSWORD]
+    assert found.reveal() == "third"
+    file.write_text("fourth")
+    assert found.reveal() == "fourth"
+
+
 def test_every_problem_is_told_at_once_and_no_value(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")

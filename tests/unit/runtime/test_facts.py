@@ -19,7 +19,8 @@ from tradingbot_agents.domain.orders import Order, OrderState
 from tradingbot_agents.domain.position import Position, PositionState
 from tradingbot_agents.domain.values import BotState
 from tradingbot_agents.ledger.port import LedgerUnavailable
-from tradingbot_agents.runtime.cluster import ApiUnavailable, Teller, read_cluster
+from tradingbot_agents.runtime.api_server import ApiUnavailable
+from tradingbot_agents.runtime.cluster import Teller, read_cluster
 from tradingbot_agents.runtime.connections import ConnectionsInvalid
 from tradingbot_agents.runtime.facts import FRESH, MOST_POSITIONS, PAUSE, Report, Worth, is_due, status_of, worth_of
 from tradingbot_agents.telemetry import MemorySink

@@ -19,7 +19,7 @@ from tradingbot_agents.domain.events import (
     TradeRejected,
 )
 from tradingbot_agents.domain.values import Side
-from tradingbot_agents.runtime.health import REQUEST_LIMIT, Health, HealthServer, Page
+from tradingbot_agents.runtime.health import REQUEST_LIMIT, Health, HealthServer, Page, Query
 from tradingbot_agents.telemetry.metrics import CONTENT_TYPE, Metrics
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -58,6 +58,28 @@ async def test_a_page_is_asked_for_by_its_path() -> None:
         assert await ask(get("/")) == (404, b"there is /live\n")
         assert (await ask(b"POST /live HTTP/1.1\r\n\r\n"))[0] == 405
         assert (await ask(b"nonsense\r\n\r\n"))[0] == 400
+
+
+async def test_a_page_may_depend_on_what_is_asked() -> None:
+    def echo(query: Query) -> Page:
+        return Page(200, repr(sorted(query.items())).encode())
+
+    server = HealthServer({"/live": lambda: Page(200, b"alive\n")}, {"/echo": echo})
+    port = await server.start("127.0.0.1", 0)
+    try:
+        for path, told in (
+            ("/echo?b=1&a=x%20y&b=2", b"[('a', ['x y']), ('b', ['1', '2'])]"),
+            ("/echo", b"[]"),
+            ("/live?a=1", b"alive\n"),
+            ("/other", b"there is /live, /echo\n"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(get(path))
+            assert (await reader.read()).partition(b"\r\n\r\n")[2] == told
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        await server.stop()
 
 
 async def test_a_request_without_an_end_is_closed_and_harms_nobody() -> None:

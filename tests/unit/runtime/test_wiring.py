@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -12,7 +13,9 @@ import pytest
 
 from support.specs import LIVE, PAPER, REMOVED, bot_of, changed
 from tradingbot_agents.domain.symbol_rules import Fees, Precision, PrecisionMode, SymbolRules
+from tradingbot_agents.domain.values import Mode
 from tradingbot_agents.ledger.port import Adoption
+from tradingbot_agents.runtime import wiring
 from tradingbot_agents.runtime.identity import account_key, identity_of
 from tradingbot_agents.runtime.wiring import (
     NotRunnable,
@@ -29,6 +32,7 @@ from tradingbot_agents.runtime.wiring import (
     opening,
     paper_execution_settings,
     paper_settings,
+    reality_settings,
     restarts,
     retention,
     risk_settings,
@@ -471,9 +475,23 @@ def test_agents_in_processes_of_their_own_replay_in_real_time_and_the_refusal_sa
     check_deployable(bot_of(LIVE))
     check_deployable(bot_of(PAPER_LIVE))
     check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": "1"}))
-    for speed in ("max", "60"):
-        with pytest.raises(NotRunnable, match=rf"^spec\.exchange\.replay\.speed is {speed}, but .*tradingbot run"):
-            check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": speed}))
+    check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": "max"}))
+    with pytest.raises(NotRunnable, match=r"^spec\.exchange\.replay\.speed: 60 times real time .*tradingbot run"):
+        check_deployable(bot_of(PAPER, exchange__replay={"source": "candles", "speed": "60"}))
+
+
+def test_what_is_not_beside_the_spec_may_be_what_the_image_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, shared = tmp_path / "specs" / "bot.yaml", tmp_path / "shared"
+    monkeypatch.setattr(wiring, "SHARED_FOLDER", shared)
+    own = spec.parent / "candles"
+    assert wiring.beside(spec, "candles") == own, "the message names where a person would look"
+    (shared / "candles").mkdir(parents=True)
+    assert wiring.beside(spec, "candles") == shared / "candles"
+    own.mkdir(parents=True)
+    assert wiring.beside(spec, "candles") == own
+    assert wiring.beside(spec, "/elsewhere") == Path("/elsewhere")
 
 
 def test_the_paper_exchange_is_asked_once_what_it_does_not_have() -> None:
@@ -562,3 +580,26 @@ def test_a_real_account_is_compared_with_the_exchange_and_a_paper_one_is_nobody_
     paper = bot_of(PAPER, execution__reconcileInterval="7m")
     assert live_execution_settings(paper).reconcile_interval is None
     assert execution_settings(real).reconcile_interval is None
+
+
+def test_what_a_bot_is_judged_by_follows_from_how_long_its_agents_try() -> None:
+    changes = {
+        "execution": {
+            "orderTimeLimit": "20s",
+            "exitRetryDelayMaximum": "40s",
+            "lookUpMargin": "10s",
+            "lookUpInterval": "5s",
+            "lookUpAttempts": 4,
+            "sendLimit": "3s",
+            "sweepInterval": "4s",
+            "stopsOnExchange": False,
+        },
+    }
+    found = reality_settings(bot_of(LIVE, **changes))
+    assert (found.protect_within, found.resolve_within, found.send_within) == (seconds(60), seconds(40), seconds(7))
+    assert (found.mode, found.exchange, found.feed, found.fees) == (Mode.LIVE, "binance", "rest", None)
+    assert (found.timeframe, found.stops_on_exchange, found.has_stop) == (seconds(300), False, True)
+
+
+def test_on_paper_the_fee_is_known() -> None:
+    assert reality_settings(bot_of(PAPER)).fees == Decimal("0.001")

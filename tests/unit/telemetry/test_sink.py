@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, get_type_hints
 
 import msgspec
 import pytest
-import structlog
 
 from tradingbot_agents.domain.events import (
     EVENTS,
@@ -39,12 +37,6 @@ REJECTED = TradeRejected(
 )
 RESTARTED = AgentRestarted(at=AT, agent="supervisor", restarted="risk", attempt=1, error="ValueError: a bug")
 OVERDRAWN = Overdrawn(at=AT, agent="execution", asset="BNB", total=Decimal("-1E-8"))
-
-
-@pytest.fixture(autouse=True)
-def _structlog_as_it_was() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def never_lost() -> None:
