@@ -19,8 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from support.market import PRICES
 from support.process import LIMIT
-from support.stack import PRICES, Stack, running_stack, servers_of_a_benchmark
+from support.stack import Stack, running_stack, servers_of_a_benchmark
 
 WINDOW = "--window=5m"
 """The agents have candles of the time before they were started for so long."""

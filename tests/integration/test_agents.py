@@ -10,10 +10,11 @@ from decimal import Decimal
 import pytest
 
 from support.influxdb import InfluxServer
+from support.market import PRICES
 from support.process import Process
 from support.rabbit_bus import until
 from support.rabbitmq import NEXT_AND_THEN_ALL, RabbitServer
-from support.stack import PRICES, Stack, running_stack
+from support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.parametrize("rabbitmq_server", NEXT_AND_THEN_ALL, indirect=True)
 

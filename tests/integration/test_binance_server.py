@@ -21,6 +21,7 @@ import pytest
 from yarl import URL
 
 from support.binance import ApiKey, BinanceServer
+from support.market import HISTORY, PRICES
 
 SIGNED = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.0005"}
 ORDER = SIGNED | {"price": "110000", "newClientOrderId": "tba"}
@@ -173,8 +174,44 @@ async def test_a_process_of_its_own_is_moved_by_http(client: aiohttp.ClientSessi
             books = await answer.json()
         assert Decimal(books["balances"]["USDT"]) == 910
         assert books["orders"][0]["status"] == "PARTIALLY_FILLED"
+        assert books["refused"] == 0
+        assert (await ask(client, far, "POST", "order", ORDER | {"quantity": "9"}))[0] == 400
+        by_hand = {"symbol": "BTC/USDT", "quantity": "0.001", "price": "30000", "name": "tb-by-hand"}
+        assert await control("hand", by_hand) == 200
+        async with client.get(f"{url}/control/books") as answer:
+            books = await answer.json()
+        assert (books["refused"], books["orders"][-1]["status"]) == (1, "NEW")
+        assert await control("forget", {"name": "tb-by-hand"}) == 200
+        async with client.get(f"{url}/control/books") as answer:
+            assert len((await answer.json())["orders"]) == 1
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_process_whose_market_moves_by_itself(client: aiohttp.ClientSession) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support.binance", "--walk", "--shake=0.2"),
+        cwd=Path(__file__).parents[1],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            url = (await process.stdout.readline()).decode().split()[0]
+            lowest: dict[str, Decimal] = {}
+            usual = {name: Decimal(price) for name, price in PRICES.items()}
+            while not any(price < usual[name] * Decimal("0.95") for name, price in lowest.items()):
+                for name in PRICES:
+                    async with client.get(f"{url}/api/v3/ticker/price?symbol={name.replace('/', '')}") as answer:
+                        lowest[name] = Decimal((await answer.json())["price"])
+            async with client.get(f"{url}/api/v3/klines?symbol=ETHUSDT&interval=1m") as answer:
+                assert len(await answer.json()) >= HISTORY
+            process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from support.influxdb import InfluxServer
+from support.market import PRICES
 from support.process import LIMIT
 from support.rabbit_bus import until
 from support.rabbitmq import INSTALLED, RabbitServer
 from support.replay import flat, lines, write_lines
 from support.specs import REMOVED
-from support.stack import MONEY, NAME, PRICES, AgentProcess, Stack, running_stack
+from support.stack import MONEY, NAME, AgentProcess, Stack, running_stack
 from tradingbot_agents.bus.topology import AGENTS, DATA_COLLECTION, EXECUTION, RISK
 from tradingbot_agents.clock.system import SystemClock
 from tradingbot_agents.domain.orders import OrderState

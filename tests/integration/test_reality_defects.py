@@ -16,9 +16,10 @@ import pytest
 
 from support.defects import DEFECTS, Defect
 from support.influxdb import InfluxServer
+from support.market import PRICES
 from support.process import Finished, Json
 from support.rabbitmq import INSTALLED, RabbitServer
-from support.stack import PRICES, Stack, running_stack
+from support.stack import Stack, running_stack
 from tradingbot_agents.cli import exit_codes
 from tradingbot_agents.reality.check import all_checks
 from tradingbot_agents.runtime.concluding import past_reports

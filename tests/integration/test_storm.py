@@ -9,15 +9,15 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from support.influxdb import InfluxServer
+from support.market import PRICES
 from support.process import postmaster_of
 from support.rabbitmq import NEXT_AND_THEN_ALL, RabbitServer
-from support.stack import NAME, PRICES, Stack, running_stack
+from support.stack import NAME, Stack, running_stack
 from support.wishes import Wishes
 from tradingbot_agents.bus.rabbitmq_dead_letters import DeadLetterBox
 from tradingbot_agents.bus.topology import AGENTS
@@ -135,11 +135,8 @@ async def _storm(stack: Stack, wishes: Wishes, dice: random.Random) -> list[str]
         """Prices fall below their stops for a moment, and come back."""
         while loop.time() < end:
             symbol = dice.choice(tuple(PRICES))
-            usual = stack.market.prices[symbol]
             if dice.random() < 0.3:
-                stack.market.move(symbol, usual * Decimal("0.93"))
-                await asyncio.sleep(0.3)
-                stack.market.move(symbol, usual)
+                await stack.market.dip(symbol)
             await asyncio.sleep(dice.uniform(0.5, 1.5))
 
     await asyncio.gather(strike(), wish(), shake())

@@ -18,12 +18,13 @@ from support.defects import DEFECTS
 from support.fake_kubelet import Life
 from support.influxdb import InfluxServer, find_influxd, running_influxd
 from support.kubernetes import Json, until
+from support.market import PRICES
 from support.operator_rig import AGENTS, LIMIT, OperatorRig
 from support.pod_process import run_pod
 from support.process import Finished
 from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
 from support.specs import changed
-from support.stack import NAME, PRICES, Stack, running_stack
+from support.stack import NAME, Stack, running_stack
 from tradingbot_agents.cli import exit_codes
 from tradingbot_agents.reality.check import all_checks
 from tradingbot_operator import names

@@ -17,7 +17,8 @@ import asyncpg
 import msgspec
 from aio_pika.abc import HeadersType
 
-from support.stack import BAR, Stack
+from support.market import BAR
+from support.stack import Stack
 from tradingbot_agents.bus.rabbitmq_topology import Names
 from tradingbot_agents.bus.topology import EXECUTION, RISK, STRATEGY, TECHNICAL_ANALYSIS
 from tradingbot_agents.domain.values import floor_time

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,14 @@ import yaml
 from support import wishful
 from support.binance import BinanceServer
 from support.influxdb import InfluxServer, find_influxd, running_influxd
+from support.market import PRICES, Market
 from support.postgres import scratch_dir
 from support.process import LIMIT, Finished, Json, Process
 from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
 from support.specs import LIVE, changed
 from tradingbot_agents.bus.topology import AGENTS
-from tradingbot_agents.domain.candle import Candle
 from tradingbot_agents.domain.orders import OrderState
-from tradingbot_agents.domain.values import Leg, floor_time
+from tradingbot_agents.domain.values import Leg
 from tradingbot_agents.ledger.embedded import EmbeddedPostgres
 from tradingbot_agents.ledger.port import Role
 from tradingbot_agents.ledger.postgres import PostgresLedger
@@ -40,9 +38,6 @@ from tradingbot_agents.runtime.identity import account_key
 from tradingbot_api import TradingBot, load_text
 
 TESTS = Path(__file__).resolve().parent.parent
-BAR = timedelta(minutes=1)
-HISTORY = 40
-PRICES = {"BTC/USDT": "60000", "ETH/USDT": "3000", "SOL/USDT": "150"}
 MONEY = Decimal(1000)
 NAME = "stack"
 
@@ -160,42 +155,6 @@ class AgentProcess:
         """Over all lives."""
         earlier = [event for life in self.lives for event in life.events]
         return earlier + (self.events if self.running else [])
-
-
-class Market:
-    """Prices that walk, and the bars they make, in real time."""
-
-    def __init__(self, server: BinanceServer, seed: int = 1) -> None:
-        self._server = server
-        self._dice = random.Random(seed)
-        self.prices = {symbol: Decimal(price) for symbol, price in PRICES.items()}
-        self._next = floor_time(datetime.now(UTC), BAR) - HISTORY * BAR
-        self.advance()
-
-    def advance(self) -> None:
-        """Make every bar that has closed by now."""
-        now = floor_time(datetime.now(UTC), BAR)
-        while self._next < now:
-            for symbol in self.prices:
-                self._bar(symbol, self._next)
-            self._next += BAR
-
-    def move(self, symbol: str, price: Decimal) -> None:
-        self.prices[symbol] = price.quantize(Decimal("0.01"))
-        self._server.move(symbol, str(self.prices[symbol]))
-
-    def _bar(self, symbol: str, opened: datetime) -> None:
-        begin = self.prices[symbol]
-        end = (begin * (1 + Decimal(self._dice.randint(-10, 10)) / 10_000)).quantize(Decimal("0.01"))
-        self._server.add_candles(
-            [Candle(symbol, "1m", opened, begin, max(begin, end), min(begin, end), end, volume=Decimal(10))]
-        )
-        self.move(symbol, end)
-
-    async def run(self) -> None:
-        while True:
-            self.advance()
-            await asyncio.sleep(0.05)
 
 
 class Stack:

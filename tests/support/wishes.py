@@ -9,8 +9,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from support.market import PRICES
 from support.rabbit_bus import QUICK
-from support.stack import NAME, PRICES, Stack
+from support.stack import NAME, Stack
 from tradingbot_agents.bus import DependencyUnavailable, HandlerFailed
 from tradingbot_agents.bus.rabbitmq import RabbitBus, RabbitSettings
 from tradingbot_agents.clock.system import SystemClock, Turns

@@ -1,16 +1,19 @@
 """``python -m support.binance``: the loopback exchange as a process of its own, until it gets SIGTERM or SIGINT.
 
-Its first line tells the address, the key and the secret. It is moved by HTTP, see ``control``.
+Its first line tells the address, the key and the secret. It is moved by HTTP, see ``control``; with ``--walk`` its
+prices move by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import signal
 from decimal import Decimal
 
 from support.binance.server import BinanceServer
+from support.market import Market
 
 
 def _pair(text: str) -> tuple[str, Decimal]:
@@ -29,7 +32,16 @@ async def run(options: argparse.Namespace) -> None:
         for symbol, price in options.price:
             server.move(symbol, str(price))
         print(server.url, server.key.key, server.key.secret, flush=True)
-        await stopping.wait()
+        async with asyncio.TaskGroup() as tasks:
+            moving = []
+            if options.walk:
+                market = Market(server)
+                moving.append(tasks.create_task(market.run()))
+                if options.shake:
+                    moving.append(tasks.create_task(market.shake(random.Random(1), options.shake)))
+            await stopping.wait()
+            for task in moving:
+                task.cancel()
 
 
 def main() -> None:
@@ -40,6 +52,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--balance", type=_pair, action="append", default=[], metavar="ASSET=AMOUNT")
     parser.add_argument("--price", type=_pair, action="append", default=[], metavar="BASE/QUOTE=PRICE")
+    parser.add_argument("--walk", action="store_true", help="prices of three symbols walk, and make bars of a minute")
+    parser.add_argument("--shake", type=float, metavar="SECONDS", help="how often one of them falls for a moment")
     parser.add_argument("--testnet", action="store_true", help="without the wallet's paths")
     asyncio.run(run(parser.parse_args()))
 
