@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The images that a bot on a cluster needs, as archives in the cache, without a registry:
 #   bash scripts/images/build.sh            prints the archives' paths, for scripts/node/node.py import
-# The project's own two are built by their Dockerfiles from a local base; RabbitMQ, InfluxDB and PostgreSQL by the
-# Dockerfiles beside this script, which stand in for the official ones. As root on Debian, with what
-# scripts/servers/node.sh brings; 3 min the first time. The servers' archives are kept; the project's are made anew.
+# The project's own two are built by their Dockerfiles from a local base, and from the agents' two revisions of an image
+# with a plug-in (own/); RabbitMQ, InfluxDB and PostgreSQL by the Dockerfiles beside this script, which stand in for the
+# official ones. As root on Debian, with what scripts/servers/node.sh brings; 3 min the first time. The servers' images
+# are kept; the project's are made anew.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
@@ -60,10 +61,17 @@ for name in rabbitmq:4.1 influxdb:2.7-alpine postgres:17-alpine; do
   archive "$image"
 done
 
-for name in agents operator; do
+for name in operator agents; do
   image=docker.io/library/tradingbot-$name:$version
   echo "images: $name …" >&2
   buildah "${storage[@]}" bud --quiet --layers "${settings[@]}" --build-arg PYTHON_IMAGE=$base \
     --file "$project/$name/Dockerfile" --tag "$image" "$project" >&2
   archive "$image"
+done
+
+for revision in 1 2; do
+  own=docker.io/library/tradingbot-own:$revision
+  buildah "${storage[@]}" bud --quiet --build-arg "AGENTS_IMAGE=$image" --build-arg "REVISION=$revision" \
+    --file "$here/own/Dockerfile" --tag "$own" "$project/tests" >&2
+  archive "$own"
 done

@@ -2,7 +2,7 @@
 brought up on this machine and taken down again.
 
 ``make e2e`` runs these tests, nothing else does: they take minutes, the first time a quarter of an hour, and need
-root.
+root. Of a test that has failed, what the cluster tells is kept in the folder of ``TRADINGBOT_E2E_LOGS``.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from support.kubernetes import Cluster, a_cluster
+from support.on_a_node import CHART, RELEASE, SYSTEM, Namespace
+from support.process import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NODE = REPOSITORY / "scripts" / "node" / "node.py"
 GIVEN = "TRADINGBOT_E2E_KUBECONFIG"
-
-SYSTEM = "tradingbot-system"
-RELEASE = "tradingbot-operator"
+KEPT = Path(os.environ.get("TRADINGBOT_E2E_LOGS") or Path(tempfile.gettempdir()) / "tradingbot-e2e")
 
 
 def run(*words: str | Path) -> str:
@@ -58,30 +59,89 @@ def cluster(kubeconfig: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster) -> Iterator[None]:
+def operator(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """Installed as the quick start says, in a namespace that enforces ``restricted``."""
-    make_namespace(cluster, SYSTEM)
-    chart = REPOSITORY / "charts" / "tradingbot-operator"
-    cluster.helm("install", RELEASE, chart, "--namespace", SYSTEM, "--wait", "--timeout=2m")
-    try:
-        yield
-    finally:
+    with _namespace(cluster, SYSTEM, request) as namespace:
+        cluster.helm("install", RELEASE, CHART, "--namespace", SYSTEM, "--wait", "--timeout=2m")
+        yield namespace
         cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout=2m")
-        cluster.kubectl("delete", "namespace", SYSTEM, "--timeout=2m")
 
 
 @pytest.fixture
-def trading(cluster: Cluster, operator: None) -> Iterator[str]:
-    """A namespace for bots. What was in it at the end is printed, and shown when a test fails."""
-    name = f"trading-{uuid.uuid4().hex[:6]}"
-    make_namespace(cluster, name)
-    yield name
-    for words in (("describe", "tradingbots"), ("get", "pods,events", "-o", "wide")):
-        print(cluster.kubectl(*words, "-n", name, check=False).out)
-    cluster.kubectl("delete", "tradingbots", "--all", "-n", name, "--timeout=2m")
-    cluster.kubectl("delete", "namespace", name, "--timeout=2m")
+def trading(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace for bots."""
+    with _trading(cluster, request) as namespace:
+        yield namespace
 
 
-def make_namespace(cluster: Cluster, name: str) -> None:
+@pytest.fixture(scope="module")
+def floor(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace for bots that a module's tests share."""
+    with _trading(cluster, request) as namespace:
+        yield namespace
+
+
+@contextmanager
+def _trading(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    with _namespace(cluster, f"trading-{uuid.uuid4().hex[:6]}", request) as namespace:
+        yield namespace
+        # Block and Flatten would wait for positions.
+        namespace.kubectl("annotate", "tradingbots", "--all", "tradingbot.dev/abandon=true", "--overwrite")
+        namespace.kubectl("delete", "tradingbots", "--all", "--timeout=100s")
+
+
+@contextmanager
+def _namespace(cluster: Cluster, name: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    namespace = Namespace(cluster, name)
+    try:
+        yield namespace
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--timeout=100s")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Before anything of a failed test's is taken down, what there is to know is written down."""
+    report = yield
+    if report.failed and call.when in ("setup", "call"):
+        cluster = getattr(item, "funcargs", {}).get("cluster") or item.session.stash.get(_CLUSTER, None)
+        if isinstance(cluster, Cluster):
+            report.sections.append(("kept", str(keep(cluster, item.name))))
+    return report
+
+
+_CLUSTER = pytest.StashKey[Cluster]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remembered(cluster: Cluster, request: pytest.FixtureRequest) -> None:
+    request.session.stash[_CLUSTER] = cluster
+
+
+def keep(cluster: Cluster, test: str) -> Path:
+    """Objects, events and logs of every namespace of ours; where they are."""
+    folder = KEPT / test
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    names = [each["metadata"]["name"] for each in cluster.api.list("v1/namespaces")]
+    for name in names:
+        if not name.startswith(("trading-", SYSTEM)):
+            continue
+        for file, words in {
+            "described": ("describe", "tradingbots,pods,jobs,cronjobs"),
+            "events": ("get", "events", "--sort-by=.lastTimestamp", "-o", "wide"),
+            "objects": ("get", "all,configmaps,persistentvolumeclaims,networkpolicies", "-o", "wide"),
+            "bots": ("get", "tradingbots", "-o", "yaml"),
+        }.items():
+            (folder / f"{name}-{file}.txt").write_text(cluster.kubectl(*words, "-n", name, check=False).out)
+        for pod in cluster.api.list("v1/pods", name):
+            pod_name = pod["metadata"]["name"]
+            for suffix, more in (("", ()), ("-before", ("--previous",))):
+                told = cluster.kubectl("logs", pod_name, "-n", name, "--all-containers", *more, check=False)
+                if told.out:
+                    (folder / f"{name}-{pod_name}{suffix}.log").write_text(told.out)
+    return folder

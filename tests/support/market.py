@@ -55,6 +55,29 @@ class Market:
             self.advance()
             await asyncio.sleep(0.05)
 
+    async def broadcast(self) -> None:
+        """Every second to those who listen: last prices, the bar that grows, and the one that has closed."""
+        while True:
+            self.advance()
+            opened = self._next
+            for symbol, price in self.prices.items():
+                closed = self._server.candle(symbol, "1m", opened - BAR)
+                growing = Candle(
+                    symbol,
+                    "1m",
+                    opened,
+                    closed.close,
+                    max(closed.close, price),
+                    min(closed.close, price),
+                    price,
+                    volume=Decimal(1),
+                )
+                await self._server.push_ticker(symbol)
+                await self._server.push_candle(closed)
+                if opened == self._next:
+                    await self._server.push_candle(growing)
+            await asyncio.sleep(1)
+
     async def dip(self, symbol: str, seconds: float = 0.3) -> None:
         """The price falls below its stops for a moment, and comes back."""
         usual = self.prices[symbol]

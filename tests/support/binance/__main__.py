@@ -36,7 +36,7 @@ async def run(options: argparse.Namespace) -> None:
             moving = []
             if options.walk:
                 market = Market(server)
-                moving.append(tasks.create_task(market.run()))
+                moving += [tasks.create_task(market.run()), tasks.create_task(market.broadcast())]
                 if options.shake:
                     moving.append(tasks.create_task(market.shake(random.Random(1), options.shake)))
             await stopping.wait()

@@ -1,0 +1,302 @@
+"""Two bots on one account trade on an exchange that is a pod, in real orders of its API.
+
+The tests of this module share the two, each leaves them trading. At the end of what has to do with orders, the
+exchange's own books are held against what the bots say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from support.kubernetes import Cluster, Json
+from support.on_a_node import AGENTS, CHART, MONEY, OWN, RELEASE, Bot, Exchange, Namespace
+from tradingbot_agents.reality.check import all_checks
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+UP = 240.0
+"""Seconds from apply to trading, of two bots with servers of their own."""
+BACK = 90.0
+
+
+class Floor:
+    """Where the two trade."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.exchange = Exchange(namespace, shake=20)
+        self.alpha, self.beta = self.bots = Bot(namespace, "alpha"), Bot(namespace, "beta")
+
+    def start(self) -> None:
+        self.exchange.start()
+        # One hears of the market by the websocket, the other asks; only one's check runs by itself.
+        by_itself = {"realityCheck.suspend": False, "realityCheck.schedule": "* * * * *"}
+        self.alpha.apply({"exchange.feed": "websocket", **by_itself})
+        self.beta.apply({"updateStrategy": "Auto"})
+        self.trade()
+
+    def trade(self, limit: float = UP) -> None:
+        for bot in self.bots:
+            bot.trades(limit)
+
+    def trades_again(self, limit: float = BACK) -> None:
+        """A trade is made from now on."""
+        before = self.exchange.trades()
+        self.namespace.until(lambda: self.exchange.trades() > before, "another trade", limit)
+
+    def settle(self) -> None:
+        """Both are paused and nothing is under way: no order waits, what rests on the exchange are stops."""
+        for bot in self.bots:
+            bot.state("Paused")
+        self.namespace.until(self._quiet, "nothing is under way", BACK)
+
+    def _quiet(self) -> bool:
+        told = [bot.command("status") for bot in self.bots]
+        resting = self.resting()
+        return (
+            not any(each["orders_to_send"] for each in told)
+            and sum(each["live_orders"] for each in told) == len(resting)
+            and all(each["type"].startswith("STOP") for each in resting)
+        )
+
+    def resting(self) -> list[Json]:
+        """Orders that the exchange has."""
+        return [each for each in self.exchange.books()["orders"] if each["status"] in ("NEW", "PARTIALLY_FILLED")]
+
+    def go_on(self) -> None:
+        for bot in self.bots:
+            bot.state("Running")
+        self.trade(BACK)
+
+    def compare(self) -> None:
+        """The exchange's books and the bots' say the same: nothing is lost, and nothing is there twice."""
+        books = self.exchange.books()
+        fills = [fill for bot in self.bots for fill in bot.command("fills", "--limit", "100000")]
+        booked = Counter(fill["exchange_trade_id"] for fill in fills)
+        assert booked == Counter(str(trade["id"]) for trade in books["trades"])
+        orders = [order for bot in self.bots for order in bot.command("orders", "--limit", "100000")]
+        known = {order["client_order_id"]: Decimal(order["filled"]) for order in orders}
+        sent = [order["client_order_id"] for order in books["orders"]]
+        assert len(set(sent)) == len(sent), "no order was sent twice"
+        there = {order["client_order_id"]: Decimal(order["filled"]) for order in books["orders"]}
+        assert there.items() <= known.items()
+        for bot in self.bots:
+            status = bot.command("status")
+            assert status["invariants"]["violated"] == []
+            told = {each["asset"]: Decimal(each["total"]) for each in status["balances"] if Decimal(each["total"])}
+            assert told == {asset: Decimal(total) for asset, total in books["balances"].items()}
+        assert books["refused"] == 0, "no order asked for more than there was"
+
+
+@pytest.fixture(scope="module")
+def both(floor: Namespace) -> Floor:
+    made = Floor(floor)
+    made.start()
+    return made
+
+
+def test_two_bots_trade_and_never_spend_the_same_money(both: Floor) -> None:
+    def each_holds() -> bool:
+        return all(int(bot.row().get("POSITIONS", "0")) > 0 for bot in both.bots)
+
+    both.namespace.until(each_holds, "both hold something", 180)
+    for bot in both.bots:
+        row = bot.row()
+        assert {name: row[name] for name in ("MODE", "STATE", "READY")} == {
+            "MODE": "live",
+            "STATE": "Running",
+            "READY": "5/5",
+        }
+        assert Decimal("0.9") * MONEY < Decimal(row["EQUITY"]) <= MONEY
+    both.trades_again(180)
+    both.settle()
+    both.compare()
+    both.go_on()
+
+
+def test_a_check_fires_by_itself_names_what_is_wrong_and_what_was_mended(both: Floor) -> None:
+    bot = both.alpha
+
+    def last_job(after: str = "") -> Json | None:
+        """The newest that has ended, if its name comes after."""
+        jobs = [
+            job
+            for job in both.namespace.items("batch/v1/jobs")
+            if any(owner["name"] == "alpha-check" for owner in job["metadata"].get("ownerReferences") or [])
+            and any(one["type"] in ("Complete", "Failed") for one in job.get("status", {}).get("conditions") or [])
+            and job["metadata"]["name"] > after
+        ]
+        return max(jobs, key=lambda job: job["metadata"]["name"], default=None)
+
+    def check_says(result: str, limit: float = 300) -> Any:
+        newest = ""
+
+        def seen() -> Any:
+            nonlocal newest
+            job = last_job(newest)
+            if job is None:
+                return None
+            newest = job["metadata"]["name"]
+            check = bot.ended(newest)
+            return check if check.line["report"]["result"] == result else None
+
+        return both.namespace.until(seen, f"a check that {result}", limit)
+
+    first = check_says("passed")
+    assert set(first.findings) == {check.id for check in all_checks()}
+    assert "Reality check of alpha" in first.log
+    assert bot.row()["CHECK"] == "passed"
+    assert "RealityCheckPassed" in bot.events()
+
+    name = "tb0123456789abcdef"
+    both.exchange.order_by_hand(name)
+    try:
+        failed = check_says("failed")
+        assert set(failed.wrong) == {"orders.unknown"}, failed.log
+        assert failed.outcome == "Failed"
+        condition = bot.condition("RealityCheckPassed")
+        assert (condition["status"], condition["reason"]) == ("False", "InvariantBroken")
+        assert "orders.unknown" in condition["message"]
+        assert bot.row()["CHECK"] == "failed"
+        assert "RealityCheckFailed" in bot.events()
+        assert "orders.unknown" in bot.kubectl("describe", "tb", "alpha")
+    finally:
+        both.exchange.forget(name)
+    mended = check_says("passed")
+    assert mended.outcome == "Complete"
+    assert bot.condition("RealityCheckPassed")["status"] == "True"
+
+
+def test_a_state_is_reached_and_left_without_a_restart(both: Floor) -> None:
+    bot = both.beta
+    before = bot.starts()
+    both.namespace.until(lambda: int(bot.row().get("POSITIONS", "0")) > 0, "it holds something", 180)
+    for state in ("Paused", "ReduceOnly", "Stopped"):
+        bot.state(state)
+        assert bot.row()["STATE"] == state
+        assert bot.condition("Trading")["reason"] == state
+    bot.state("Flatten", 120)
+    both.namespace.until(lambda: bot.row()["POSITIONS"] == "0", "everything is sold", 60)
+    assert [each for each in bot.command("positions") if each["state"] == "open"] == []
+    assert both.alpha.condition("Trading")["status"] == "True", "the other bot trades on"
+    bot.state("Running")
+    bot.trades(BACK)
+    assert bot.starts() == before
+    both.trades_again(180)
+
+
+def test_a_changed_spec_waits_for_a_person_or_does_not(both: Floor) -> None:
+    alpha, beta = both.bots
+    both.namespace.until(lambda: int(alpha.row().get("POSITIONS", "0")) > 0, "it holds something", 180)
+    before = alpha.starts()
+    alpha.patch(risk={"maxPriceAge": "80s"})
+    alpha.until("ConfigDrift", "True", 60)
+    condition = alpha.condition("ConfigDrift")
+    assert condition["reason"] == "Pending"
+    assert alpha.starts() == before, "nothing restarts a bot that holds positions, but a person"
+    # The command is in the message, to be copied.
+    [pending] = [word for word in condition["message"].split() if word.startswith("tradingbot.dev/apply=")]
+    alpha.kubectl("annotate", "tradingbot", "alpha", "--overwrite", pending.rstrip(".;,"))
+    alpha.until("ConfigDrift", "False", 60)
+    both.namespace.until(lambda: not set(alpha.starts()) & set(before), "every pod is another", UP)
+    alpha.trades(BACK)
+
+    before = beta.starts()
+    beta.patch(risk={"maxPriceAge": "80s"})
+    both.namespace.until(lambda: not set(beta.starts()) & set(before), "every pod is another", UP)
+    beta.until("ConfigDrift", "False", 60)
+    beta.trades(BACK)
+    both.trades_again(180)
+
+
+class Watched:
+    """Pods of one component, as the API told them while it was watched."""
+
+    def __init__(self, cluster: Cluster, namespace: str, selector: str) -> None:
+        self._cluster = cluster
+        self._path = (namespace, selector)
+        self._over = threading.Event()
+        self.most = 0
+        """How many there were at once, those that end included."""
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        namespace, selector = self._path
+        while not self._over.wait(0.05):
+            pods = self._cluster.api.list("v1/pods", namespace, selector)
+            alive = [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
+            self.most = max(self.most, len(alive))
+
+
+def test_another_image_is_rolled_in_the_safe_order(both: Floor, cluster: Cluster) -> None:
+    bot = both.beta
+    before = bot.starts()
+    with Watched(cluster, both.namespace.name, "tradingbot.dev/bot=beta,app.kubernetes.io/component=risk") as risk:
+        bot.patch(image=f"{OWN}:2")
+        both.namespace.until(lambda: not set(bot.starts()) & set(before), "every pod is another", UP)
+        bot.trades(BACK)
+    assert risk.most == 1, "never two that decide on the same money"
+    made = {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod for pod in bot.pods()}
+    assert {pod["spec"]["containers"][0]["image"] for pod in made.values()} == {f"{OWN}:2"}
+    order = sorted(AGENTS, key=lambda agent: made[agent]["metadata"]["creationTimestamp"])
+    assert order[0] == "execution", order
+    both.trades_again(180)
+
+
+def test_an_upgrade_of_the_operator_restarts_no_bot(both: Floor, cluster: Cluster, operator: Namespace) -> None:
+    before = {bot.name: bot.starts() for bot in both.bots}
+    pods = {pod["metadata"]["name"] for pod in operator.items("v1/pods")}
+    cluster.helm(
+        *("upgrade", RELEASE, CHART, "--namespace", operator.name, "--reset-then-reuse-values"),
+        *("--set-string", "podAnnotations.example\\.com/again=1", "--wait", "--timeout=2m"),
+    )
+    operator.until(
+        lambda: pods.isdisjoint(pod["metadata"]["name"] for pod in operator.items("v1/pods")), "another pod", 60
+    )
+    # It has taken the bots up: what is asked of it is done.
+    both.alpha.state("Paused")
+    both.alpha.state("Running")
+    both.trade(BACK)
+    assert {bot.name: bot.starts() for bot in both.bots} == before
+    assert all(bot.condition("ConfigDrift")["status"] == "False" for bot in both.bots)
+
+
+def test_a_delete_does_what_the_policy_says(both: Floor) -> None:
+    alpha, beta = both.bots
+    both.namespace.until(lambda: int(alpha.row().get("POSITIONS", "0")) > 0, "it holds something", 180)
+    refused = alpha.kubectl("delete", "tb", "alpha", "--timeout=10s", check=False)
+    assert "position" in refused, refused
+    assert "deletionTimestamp" not in (alpha.get() or {})["metadata"]
+
+    beta.patch(deletionPolicy="Flatten")
+    beta.kubectl("delete", "tb", "beta", "--timeout=120s")
+    assert beta.get() is None
+    mine = {order["client_order_id"] for order in alpha.command("orders", "--limit", "100000")}
+    assert {order["client_order_id"] for order in both.resting()} <= mine, "nothing of beta's rests"
+
+    held = int(alpha.row()["POSITIONS"])
+    alpha.patch(deletionPolicy="Retain")
+    alpha.kubectl("delete", "tb", "alpha", "--timeout=60s")
+    both.namespace.until(lambda: not both.namespace.items("v1/pods", "tradingbot.dev/bot"), "no pod is left", 60)
+    both.namespace.until(
+        lambda: not both.namespace.made("all,cronjobs,networkpolicies,configmaps"), "all is gone", 60
+    )
+    kept = both.namespace.made("persistentvolumeclaims,secrets")
+    assert {name.partition("/")[0] for name in kept} == {"persistentvolumeclaim", "secret"}, kept
+    assert any("postgres" in name for name in kept), kept
+    assert [order["type"] for order in both.resting()] == ["STOP_LOSS_LIMIT"] * held, (
+        "positions stay, with their stops"
+    )
