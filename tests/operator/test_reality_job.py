@@ -142,8 +142,9 @@ class Place:
         return [each["reason"] for each in self.rig.events(NAME) if each["reason"].startswith("RealityCheck")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def servers() -> object:
+    """Of each test its own: the market of another test had other prices at the same time."""
     program = find_influxd()
     if program is None:
         pytest.skip("no InfluxDB: run 'make servers'")

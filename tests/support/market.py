@@ -16,7 +16,7 @@ HISTORY = 40
 PRICES = {"BTC/USDT": "60000", "ETH/USDT": "3000", "SOL/USDT": "150"}
 
 FALL = Decimal("0.93")
-"""What is left of a price for a moment of ``shake``: less than a stop of 5 % bears."""
+"""What is left of a price in a dip: less than a stop of 5 % bears."""
 
 
 class Market:
@@ -78,15 +78,15 @@ class Market:
                     await self._server.push_candle(growing)
             await asyncio.sleep(1)
 
-    async def dip(self, symbol: str, seconds: float = 0.3) -> None:
-        """The price falls below its stops for a moment, and comes back."""
+    async def dip(self, symbol: str, left: Decimal = FALL, seconds: float = 0.3) -> None:
+        """The price falls for a moment to what is ``left`` of it, and comes back."""
         usual = self.prices[symbol]
-        self.move(symbol, usual * FALL)
+        self.move(symbol, usual * left)
         await asyncio.sleep(seconds)
         self.move(symbol, usual)
 
-    async def shake(self, dice: random.Random, every: float) -> None:
+    async def shake(self, dice: random.Random, every: float, left: Decimal) -> None:
         """A dip of one symbol every so many seconds, more or less."""
         while True:
             await asyncio.sleep(every * dice.uniform(0.5, 1.5))
-            await self.dip(dice.choice(tuple(self.prices)))
+            await self.dip(dice.choice(tuple(self.prices)), left)

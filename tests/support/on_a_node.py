@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from support import wishful
+from support.binance.__main__ import READER
 from support.binance.server import ApiKey
 from support.kubernetes import Cluster, Json, until
 from support.market import PRICES
@@ -50,13 +51,16 @@ QUICK: dict[str, Any] = {
     "strategy.signalMemoryCandles": 1,
     "strategy.indicators": [{"name": "rsi", "period": 5}],
     "risk.sizing": {"method": "fixedFractional", "fraction": "0.15"},
-    "risk.stopLoss": "0.05",
+    "risk.stopLoss": "0.01",
+    "risk.protections": [{"name": "maxOpenPositions", "count": 3}],
     "execution.exitWatchInterval": "1s",
     "execution.sweepInterval": "1s",
     "execution.lookUpInterval": "500ms",
     "execution.lookUpMargin": "10s",
     "execution.reconcileInterval": "5s",
-    "realityCheck": {"suspend": True, "onSevere": "Report"},
+    "realityCheck.suspend": True,
+    "realityCheck.credentialsSecretRef": {"name": "binance-read-only"},
+    "realityCheck.onSevere": "Report",
 }
 """A bot that trades with every candle, so that a test need not wait."""
 
@@ -67,7 +71,7 @@ class Namespace:
         self.name = name
 
     def kubectl(self, *words: str | Path, input: str | Json | list[Json] | None = None, check: bool = True) -> str:
-        done = self.cluster.kubectl(*words, "-n", self.name, input=input, check=check)
+        done = self.cluster.kubectl("-n", self.name, *words, input=input, check=check)
         return done.out if check else done.out + done.err
 
     def items(self, resource: str, selector: str | None = None) -> list[Json]:
@@ -94,7 +98,10 @@ class Exchange:
 
     def start(self) -> None:
         words = ["python", "-m", "support.binance", "--host=0.0.0.0", f"--port={PORT}", "--walk"]
-        words += [f"--balance=USDT={MONEY}", *([] if self._shake is None else [f"--shake={self._shake}"])]
+        words += [f"--balance=USDT={MONEY}"]
+        if self._shake is not None:
+            # Just below the stops, so that there is money left after an hour.
+            words += [f"--shake={self._shake}", "--fall=0.985"]
         labels = {"app": "exchange"}
         container = {
             "name": "exchange",
@@ -139,6 +146,12 @@ class Exchange:
                     "kind": "Secret",
                     "metadata": {"name": "binance-keys"},
                     "stringData": {"apiKey": key.key, "secret": key.secret},
+                },
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": "binance-read-only"},
+                    "stringData": {"apiKey": READER.key, "secret": READER.secret},
                 },
             ],
         )

@@ -12,8 +12,11 @@ import random
 import signal
 from decimal import Decimal
 
-from support.binance.server import BinanceServer
-from support.market import Market
+from support.binance.server import ApiKey, BinanceServer
+from support.market import FALL, Market
+
+READER = ApiKey(key="the-key-that-may-read", secret="the-secret-that-may-read", trade=False)
+"""A second key of the account, for an audit."""
 
 
 def _pair(text: str) -> tuple[str, Decimal]:
@@ -25,6 +28,7 @@ async def run(options: argparse.Namespace) -> None:
     server = BinanceServer(
         balances=dict(options.balance) or None, testnet=options.testnet, host=options.host, port=options.port
     )
+    server.keys[READER.key] = READER
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -38,7 +42,7 @@ async def run(options: argparse.Namespace) -> None:
                 market = Market(server)
                 moving += [tasks.create_task(market.run()), tasks.create_task(market.broadcast())]
                 if options.shake:
-                    moving.append(tasks.create_task(market.shake(random.Random(1), options.shake)))
+                    moving.append(tasks.create_task(market.shake(random.Random(1), options.shake, options.fall)))
             await stopping.wait()
             for task in moving:
                 task.cancel()
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--price", type=_pair, action="append", default=[], metavar="BASE/QUOTE=PRICE")
     parser.add_argument("--walk", action="store_true", help="prices of three symbols walk, and make bars of a minute")
     parser.add_argument("--shake", type=float, metavar="SECONDS", help="how often one of them falls for a moment")
+    parser.add_argument("--fall", type=Decimal, default=FALL, metavar="SHARE", help="what is left of it then")
     parser.add_argument("--testnet", action="store_true", help="without the wallet's paths")
     asyncio.run(run(parser.parse_args()))
 
