@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 
 from support import wishful
-from support.binance.__main__ import READER
-from support.binance.server import ApiKey
+from support.binance.server import READER, ApiKey
 from support.kubernetes import Cluster, Json, until
 from support.market import PRICES
 from support.process import REPOSITORY
@@ -52,7 +51,7 @@ QUICK: dict[str, Any] = {
     "strategy.indicators": [{"name": "rsi", "period": 5}],
     "risk.sizing": {"method": "fixedFractional", "fraction": "0.15"},
     "risk.stopLoss": "0.01",
-    "risk.protections": [{"name": "maxOpenPositions", "count": 3}],
+    "risk.protections": [{"name": "maxDrawdown", "limit": "0.9"}],
     "execution.exitWatchInterval": "1s",
     "execution.sweepInterval": "1s",
     "execution.lookUpInterval": "500ms",

@@ -12,11 +12,8 @@ import random
 import signal
 from decimal import Decimal
 
-from support.binance.server import ApiKey, BinanceServer
+from support.binance.server import READER, BinanceServer
 from support.market import FALL, Market
-
-READER = ApiKey(key="the-key-that-may-read", secret="the-secret-that-may-read", trade=False)
-"""A second key of the account, for an audit."""
 
 
 def _pair(text: str) -> tuple[str, Decimal]:

@@ -46,6 +46,10 @@ class ApiKey:
     ip_restricted: bool = True
 
 
+READER = ApiKey(key="the-key-that-may-read", secret="the-secret-that-may-read", trade=False)
+"""A second key of the account, for an audit."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A request that arrived."""
