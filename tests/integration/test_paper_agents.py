@@ -129,7 +129,6 @@ async def looked_at(stack: Stack) -> None:
             within=timedelta(seconds=20),
         )
         assert isinstance(account, AccountEvidence), account.why
-        assert account.settled
         booked = {asset: each.total for asset, each in (await ledger.balances()).items() if each.total}
         assert {asset: each.total for asset, each in account.balances.items() if each.total} == booked
         assert {each.client_order_id for each in account.open_orders} == {

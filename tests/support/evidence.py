@@ -293,7 +293,6 @@ def account(**changes: Any) -> AccountEvidence:
         "looked_up": {},
         "trades": (trade(),),
         "trades_since": SINCE,
-        "settled": True,
     }
     return AccountEvidence(**{**fields, **changes})
 

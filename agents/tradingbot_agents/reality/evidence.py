@@ -202,8 +202,6 @@ class AccountEvidence(msgspec.Struct, frozen=True, kw_only=True):
     trades: tuple[ExchangeTrade, ...]
     """Of the window and a margin before it, in every symbol that the account trades."""
     trades_since: datetime
-    settled: bool
-    """Whether the ledger was the same before and after: otherwise the two can not be compared."""
 
 
 class MarketEvidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -300,11 +300,11 @@ async def account_evidence(
     pause: timedelta = PAUSE,
 ) -> Known[AccountEvidence]:
     """What the account has, and its trades from ``since`` on, within ``within``: looked at anew a few times, until
-    the ledger stood still meanwhile. ``place``: see ``account_of_bot``."""
+    the ledger stood still meanwhile, for else the two can not be compared. ``place``: see ``account_of_bot``."""
     if isinstance(place, Missing):
         return place
 
-    async def look() -> AccountEvidence:
+    async def look() -> Known[AccountEvidence]:
         books = await ledger()
         async with place.opened(clock, within) as tell:
             for attempt in range(ROUNDS):
@@ -312,18 +312,16 @@ async def account_evidence(
                     await asyncio.sleep(pause.total_seconds())
                 before = await books.account_books()
                 told = await tell(since, await books.symbols_traded(since), before.live)
-                settled = (await books.account_books()).mark == before.mark
-                if settled:
-                    break
-        return AccountEvidence(
-            read_at=clock.now(),
-            balances=told.balances,
-            open_orders=told.open_orders,
-            looked_up=told.looked_up,
-            trades=told.trades,
-            trades_since=told.trades_since,
-            settled=settled,
-        )
+                if (await books.account_books()).mark == before.mark:
+                    return AccountEvidence(
+                        read_at=clock.now(),
+                        balances=told.balances,
+                        open_orders=told.open_orders,
+                        looked_up=told.looked_up,
+                        trades=told.trades,
+                        trades_since=told.trades_since,
+                    )
+        return Missing("the ledger changed whenever the exchange was asked: the two can not be compared")
 
     return await _bounded(look, place.name, within)
 

@@ -11,7 +11,7 @@ from tradingbot_agents.domain.events import Severity
 from tradingbot_agents.domain.fills import Fee, Fill
 from tradingbot_agents.domain.orders import Order
 from tradingbot_agents.exchange.port import ExchangeTrade
-from tradingbot_agents.reality.check import Check, Judgement, judged, skipped, unknown
+from tradingbot_agents.reality.check import Check, Judgement, judged, skipped
 from tradingbot_agents.reality.evidence import Evidence, Source, known
 from tradingbot_agents.reality.words import moment
 
@@ -23,8 +23,6 @@ def judge(evidence: Evidence) -> Judgement:
     ledger, account = known(evidence.ledger), known(evidence.account)
     if ledger.books.opened_at is None:
         return skipped("the account is not open yet")
-    if not account.settled:
-        return unknown("the ledger changed whenever the exchange was asked: the two can not be compared")
     begin = max(evidence.since, account.trades_since)
     orders = {order.client_order_id: order for order in ledger.orders}
     numbers = {(order.symbol, order.exchange_order_id): order for order in ledger.orders}

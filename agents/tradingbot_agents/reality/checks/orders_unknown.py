@@ -11,7 +11,7 @@ from tradingbot_agents.domain.ids import ORDER_ID_PREFIX
 from tradingbot_agents.domain.orders import Order, OrderState
 from tradingbot_agents.domain.values import ZERO, OrderType, Side, split_symbol
 from tradingbot_agents.exchange.port import ExchangeOrder, ExchangeTrade
-from tradingbot_agents.reality.check import Check, Judgement, judged, skipped, unknown
+from tradingbot_agents.reality.check import Check, Judgement, judged, skipped
 from tradingbot_agents.reality.evidence import Evidence, Source, known
 from tradingbot_agents.reality.market import CLOCKS
 
@@ -26,8 +26,6 @@ def judge(evidence: Evidence) -> Judgement:
     ledger, account = known(evidence.ledger), known(evidence.account)
     if ledger.books.opened_at is None:
         return skipped("the account is not open yet")
-    if not account.settled:
-        return unknown("the ledger changed whenever the exchange was asked: the two can not be compared")
     names = {order.client_order_id: order for order in ledger.orders}
     numbers: dict[_Number, Order] = {
         (order.symbol, order.exchange_order_id): order

@@ -8,7 +8,7 @@ from decimal import Decimal
 from tradingbot_agents.domain.events import Severity
 from tradingbot_agents.domain.values import ZERO, Mode, split_symbol
 from tradingbot_agents.ledger.port import KnownRules
-from tradingbot_agents.reality.check import Check, Judgement, judged, skipped, unknown
+from tradingbot_agents.reality.check import Check, Judgement, judged, skipped
 from tradingbot_agents.reality.evidence import Evidence, Source, known
 
 ROUNDING = Decimal("1e-8")
@@ -20,8 +20,6 @@ def judge(evidence: Evidence) -> Judgement:
     books, shown = ledger.books.balances, account.balances
     if ledger.books.opened_at is None:
         return skipped("the account is not open yet")
-    if not account.settled:
-        return unknown("the ledger changed whenever the exchange was asked: the two can not be compared")
     positions = _by_asset(ledger.account_positions)
     breaches: list[str] = []
     doubts: list[str] = []
