@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -143,9 +144,11 @@ async def test_money_is_neither_made_nor_lost(server: BinanceServer, client: aio
     assert all(balance.locked == 0 for balance in server.books.balances.values())
 
 
-async def test_a_process_of_its_own_is_moved_by_http(client: aiohttp.ClientSession) -> None:
+@asynccontextmanager
+async def as_a_process(*options: str) -> AsyncIterator[Elsewhere]:
+    """It runs meanwhile, and ends well when it is asked to."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.binance", "--price", "BTC/USDT=100000", "--balance", "USDT=1000"),
+        *(sys.executable, "-m", "support.binance", *options),
         cwd=Path(__file__).parents[1],
         stdout=asyncio.subprocess.PIPE,
     )
@@ -153,11 +156,26 @@ async def test_a_process_of_its_own_is_moved_by_http(client: aiohttp.ClientSessi
         assert process.stdout is not None
         async with asyncio.timeout(20):
             url, key, secret = (await process.stdout.readline()).decode().split()
-        far = Elsewhere(url, ApiKey(key, secret))
+        yield Elsewhere(url, ApiKey(key, secret))
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_process_of_its_own_is_moved_by_http(client: aiohttp.ClientSession) -> None:
+    async with as_a_process("--price", "BTC/USDT=100000", "--balance", "USDT=1000") as far:
 
         async def control(name: str, body: Any) -> int:
-            async with client.post(f"{url}/control/{name}", json=body) as answer:
+            async with client.post(f"{far.url}/control/{name}", json=body) as answer:
                 return answer.status
+
+        async def books() -> Any:
+            async with client.get(f"{far.url}/control/books") as answer:
+                return await answer.json()
 
         assert await control("move", {"symbol": "BTC/USDT", "price": "90000", "liquidity": "0.001"}) == 200
         status, told = await ask(client, far, "POST", "order", ORDER | {"price": "95000", "quantity": "0.002"})
@@ -168,55 +186,32 @@ async def test_a_process_of_its_own_is_moved_by_http(client: aiohttp.ClientSessi
         bar = {"symbol": "BTC/USDT", "timeframe": "5m", "open_time": "2026-03-01T12:00:00Z"}
         bar |= {"open": "1", "high": "2", "low": "1", "close": "2", "volume": "3"}
         assert await control("candles", [bar]) == 200
-        async with client.get(f"{url}/api/v3/klines?symbol=BTCUSDT&interval=5m") as answer:
+        async with client.get(f"{far.url}/api/v3/klines?symbol=BTCUSDT&interval=5m") as answer:
             assert (await answer.json())[0][4] == "2.00000000"
-        async with client.get(f"{url}/control/books") as answer:
-            books = await answer.json()
-        assert Decimal(books["balances"]["USDT"]) == 910
-        assert books["orders"][0]["status"] == "PARTIALLY_FILLED"
-        assert books["refused"] == 0
+        told = await books()
+        assert Decimal(told["balances"]["USDT"]) == 910
+        assert (told["orders"][0]["status"], told["refused"]) == ("PARTIALLY_FILLED", 0)
+
         assert (await ask(client, far, "POST", "order", ORDER | {"quantity": "9"}))[0] == 400
         by_hand = {"symbol": "BTC/USDT", "quantity": "0.001", "price": "30000", "name": "tb-by-hand"}
         assert await control("hand", by_hand) == 200
-        async with client.get(f"{url}/control/books") as answer:
-            books = await answer.json()
-        assert (books["refused"], books["orders"][-1]["status"]) == (1, "NEW")
+        told = await books()
+        assert (told["refused"], told["orders"][-1]["status"]) == (1, "NEW")
         assert await control("forget", {"name": "tb-by-hand"}) == 200
-        async with client.get(f"{url}/control/books") as answer:
-            assert len((await answer.json())["orders"]) == 1
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
-            assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        assert len((await books())["orders"]) == 1
 
 
 async def test_a_process_whose_market_moves_by_itself(client: aiohttp.ClientSession) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.binance", "--walk", "--shake=0.2"),
-        cwd=Path(__file__).parents[1],
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(20):
-            url = (await process.stdout.readline()).decode().split()[0]
-            lowest: dict[str, Decimal] = {}
-            usual = {name: Decimal(price) for name, price in PRICES.items()}
-            while not any(price < usual[name] * Decimal("0.95") for name, price in lowest.items()):
-                for name in PRICES:
-                    async with client.get(f"{url}/api/v3/ticker/price?symbol={name.replace('/', '')}") as answer:
-                        lowest[name] = Decimal((await answer.json())["price"])
-            async with client.get(f"{url}/api/v3/klines?symbol=ETHUSDT&interval=1m") as answer:
-                assert len(await answer.json()) >= HISTORY
-            process.send_signal(signal.SIGTERM)
-            assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with as_a_process("--walk", "--shake=0.2") as far, asyncio.timeout(20):
+
+        async def fallen(symbol: str) -> bool:
+            async with client.get(f"{far.url}/api/v3/ticker/price?symbol={symbol.replace('/', '')}") as answer:
+                return Decimal((await answer.json())["price"]) < Decimal(PRICES[symbol]) * Decimal("0.95")
+
+        while not any([await fallen(symbol) for symbol in PRICES]):
+            pass
+        async with client.get(f"{far.url}/api/v3/klines?symbol=ETHUSDT&interval=1m") as answer:
+            assert len(await answer.json()) >= HISTORY
 
 
 async def test_a_clock_that_is_ahead_is_told(server: BinanceServer, client: aiohttp.ClientSession) -> None:

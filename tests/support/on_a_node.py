@@ -13,12 +13,10 @@ from typing import Any
 
 import yaml
 
-from support import wishful
 from support.binance.server import READER, ApiKey
 from support.kubernetes import Cluster, Json, until
-from support.market import PRICES
 from support.process import REPOSITORY
-from support.specs import LIVE, changed
+from support.specs import LIVE, QUICK, changed
 
 SYSTEM = "tradingbot-system"
 """The operator's namespace."""
@@ -36,32 +34,20 @@ MONEY = Decimal(1000)
 EVERY = 0.25
 """Seconds between two looks at the cluster."""
 
-QUICK: dict[str, Any] = {
-    "liveConfirmation": "trade real money on binance/main",
+ON_A_NODE: dict[str, Any] = {
+    **QUICK,
     "exchange.endpoint": f"http://exchange:{PORT}",
-    "exchange.pollInterval": "2s",
-    "symbols": list(PRICES),
-    "timeframe": "1m",
     "image": f"{OWN}:1",
-    "data.history": 20,
+    # The exchange's pod may have to wait for a processor before it closes a bar.
     "data.settleDelay": "1s",
-    "strategy.plugin": {"path": wishful.PATH, "parameters": {"confidence": "0.8"}},
-    "strategy.window": 16,
-    "strategy.signalMemoryCandles": 1,
-    "strategy.indicators": [{"name": "rsi", "period": 5}],
     "risk.sizing": {"method": "fixedFractional", "fraction": "0.15"},
     "risk.stopLoss": "0.01",
     "risk.protections": [{"name": "maxDrawdown", "limit": "0.9"}],
-    "execution.exitWatchInterval": "1s",
-    "execution.sweepInterval": "1s",
-    "execution.lookUpInterval": "500ms",
-    "execution.lookUpMargin": "10s",
-    "execution.reconcileInterval": "5s",
     "realityCheck.suspend": True,
     "realityCheck.credentialsSecretRef": {"name": "binance-read-only"},
     "realityCheck.onSevere": "Report",
 }
-"""A bot that trades with every candle, so that a test need not wait."""
+"""Against ``LIVE``. What its stops lose leaves money for hours."""
 
 
 class Namespace:
@@ -191,7 +177,7 @@ class Bot:
 
     def apply(self, changes: Mapping[str, Any] | None = None) -> None:
         """As the exchange of the tests needs it; ``changes`` at dotted paths of the spec."""
-        document = changed(LIVE, {**QUICK, **(changes or {})})
+        document = changed(LIVE, {**ON_A_NODE, **(changes or {})})
         document["metadata"]["name"] = self.name
         self.kubectl("apply", "-f", "-", input=yaml.safe_dump(document))
 

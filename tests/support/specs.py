@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from support import wishful
 from tradingbot_api import Mistake, SpecInvalid, TradingBot, load_text
 
 REMOVED = object()
@@ -39,6 +40,27 @@ LIVE: dict[str, Any] = {
         },
     },
 }
+
+
+QUICK: dict[str, Any] = {
+    "symbols": ["BTC/USDT", "ETH/USDT", "SOL/USDT"],
+    "timeframe": "1m",
+    "exchange.pollInterval": "2s",
+    "data.history": 20,
+    "data.settleDelay": "200ms",
+    "strategy.plugin": {"path": wishful.PATH, "parameters": {"confidence": "0.8"}},
+    "strategy.window": 16,
+    "strategy.signalMemoryCandles": 1,
+    "strategy.indicators": [{"name": "rsi", "period": 5}],
+    "risk.sizing": {"method": "fixedFractional", "fraction": "0.30"},
+    "risk.stopLoss": "0.05",
+    "execution.exitWatchInterval": "1s",
+    "execution.sweepInterval": "1s",
+    "execution.lookUpInterval": "500ms",
+    "execution.lookUpMargin": "10s",
+    "execution.reconcileInterval": "5s",
+}
+"""Against ``LIVE``: a bot that buys with every candle and is quick to look, so that a test need not wait."""
 
 
 def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

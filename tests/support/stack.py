@@ -20,14 +20,13 @@ from typing import Any
 
 import yaml
 
-from support import wishful
 from support.binance import BinanceServer
 from support.influxdb import InfluxServer, find_influxd, running_influxd
-from support.market import PRICES, Market
+from support.market import Market
 from support.postgres import scratch_dir
 from support.process import LIMIT, Finished, Json, Process
 from support.rabbitmq import INSTALLED, RabbitServer, running_rabbitmq
-from support.specs import LIVE, changed
+from support.specs import LIVE, QUICK, changed
 from tradingbot_agents.bus.topology import AGENTS
 from tradingbot_agents.domain.orders import OrderState
 from tradingbot_agents.domain.values import Leg
@@ -40,26 +39,6 @@ from tradingbot_api import TradingBot, load_text
 TESTS = Path(__file__).resolve().parent.parent
 MONEY = Decimal(1000)
 NAME = "stack"
-
-CHANGES: dict[str, Any] = {
-    "symbols": list(PRICES),
-    "timeframe": "1m",
-    "exchange.pollInterval": "2s",
-    "data.history": 20,
-    "data.settleDelay": "200ms",
-    "strategy.plugin": {"path": wishful.PATH, "parameters": {"confidence": "0.8"}},
-    "strategy.window": 16,
-    "strategy.signalMemoryCandles": 1,
-    "strategy.indicators": [{"name": "rsi", "period": 5}],
-    "risk.sizing": {"method": "fixedFractional", "fraction": "0.30"},
-    "risk.stopLoss": "0.05",
-    "execution.exitWatchInterval": "1s",
-    "execution.sweepInterval": "1s",
-    "execution.lookUpInterval": "500ms",
-    "execution.lookUpMargin": "10s",
-    "execution.reconcileInterval": "5s",
-}
-"""A bot that is quick to look, so that a test need not wait."""
 
 
 class AgentProcess:
@@ -170,7 +149,7 @@ class Stack:
         self.market = Market(self.exchange)
         self.spec = folder / "bot.yaml"
         self.changes: dict[str, Any] = {}
-        """Of the spec, against ``CHANGES``."""
+        """Of the spec, against ``QUICK``."""
         self.more_log = ""
         """Lines that the agents' log has in addition."""
         self.more_environment: dict[str, str] = {}
@@ -202,7 +181,7 @@ class Stack:
         self.write_spec({**self.changes, **changes})
 
     def write_spec(self, changes: Mapping[str, Any]) -> None:
-        document = changed(LIVE, {**CHANGES, **changes})
+        document = changed(LIVE, {**QUICK, **changes})
         document["metadata"]["name"] = NAME
         fresh = self.spec.with_suffix(".new")
         fresh.write_text(yaml.safe_dump(document))
