@@ -137,6 +137,10 @@ class ApiProxy:
         """The server carries it out; the client's connection breaks before it hears of it."""
         return self._add(Fault(times, verb, resource, subresource, lose=True))
 
+    def open_watches(self, resource: str = "") -> int:
+        """Those that the server answered, and that go on."""
+        return self._thread.do(lambda: sum(resource in ("", asked.resource) for asked, _ in self._watches.values()))
+
     def cut_watches(self, resource: str = "") -> int:
         """The connections of those that are open break; how many."""
         return self._thread.do(lambda: self._end_watches(resource, expired=False))
