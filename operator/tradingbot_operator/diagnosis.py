@@ -123,18 +123,33 @@ def component_of(child: Manifest) -> str:
     return label
 
 
+def due(children: Mapping[Ref, Manifest], now: datetime) -> timedelta | None:
+    """Until the first of the things that are excused as new today is a problem; ``None``: there is none. No watch
+    tells when it is."""
+    pods = _current(children)
+    waiting = [
+        child
+        for ref, child in children.items()
+        if (ref in pods and _waits_for_a_node(child)) or (ref.kind == "PersistentVolumeClaim" and _waits(child))
+    ]
+    left = [_patience_left(child, now) for child in waiting]
+    return min((each for each in left if each > timedelta()), default=None)
+
+
 def _is_new(child: Manifest, now: datetime) -> bool:
+    return _patience_left(child, now) > timedelta()
+
+
+def _patience_left(child: Manifest, now: datetime) -> timedelta:
     made = child["metadata"].get("creationTimestamp")
-    return made is not None and now - parse_timestamp(made) < PATIENCE
+    return timedelta() if made is None else PATIENCE - (now - parse_timestamp(made))
 
 
 def _of_a_pod(ref: Ref, pod: Manifest, last_words: Mapping[Crashed, str], now: datetime) -> Iterable[Problem]:
     component, status = component_of(pod), pod.get("status") or {}
-    for condition in status.get("conditions") or []:
-        waits = condition["type"] == "PodScheduled" and condition["status"] == "False"
-        # The condition stays when the pod has found a node, or has ended.
-        if waits and _is_unscheduled(pod) and not _is_new(pod, now):
-            yield Problem(component, "Unschedulable", f"no node takes its pod: {condition.get('message', '')}")
+    unscheduled = _waits_for_a_node(pod)
+    if unscheduled is not None and not _is_new(pod, now):
+        yield Problem(component, "Unschedulable", f"no node takes its pod: {unscheduled.get('message', '')}")
     for one in _containers(pod):
         reason, message = _waiting(one)
         if reason in _IMAGE:
@@ -157,16 +172,28 @@ def _of_a_pod(ref: Ref, pod: Manifest, last_words: Mapping[Crashed, str], now: d
         yield Problem(component, status["reason"], status.get("message") or "its pod has failed")
 
 
-def _is_unscheduled(pod: Manifest) -> bool:
-    phase = (pod.get("status") or {}).get("phase", "Pending")
-    return phase == "Pending" and not (pod.get("spec") or {}).get("nodeName")
+def _waits_for_a_node(pod: Manifest) -> Manifest | None:
+    """The condition that says so. It stays when the pod has found a node, or has ended."""
+    status = pod.get("status") or {}
+    if status.get("phase", "Pending") != "Pending" or (pod.get("spec") or {}).get("nodeName"):
+        return None
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            found: Manifest = condition
+            return found
+    return None
+
+
+def _waits(claim: Manifest) -> bool:
+    """For a volume that should be there by now."""
+    if component_of(claim) == Component.BACKUP:
+        # Many storage classes give a volume with its first pod, and that comes at night.
+        return False
+    return (claim.get("status") or {}).get("phase") == "Pending"
 
 
 def _of_a_claim(ref: Ref, claim: Manifest, now: datetime) -> Iterable[Problem]:
-    if component_of(claim) == Component.BACKUP:
-        # Many storage classes give a volume with its first pod, and that comes at night.
-        return
-    if (claim.get("status") or {}).get("phase") == "Pending" and not _is_new(claim, now):
+    if _waits(claim) and not _is_new(claim, now):
         spec = claim.get("spec") or {}
         storage = spec.get("storageClassName")
         of = f"storage class {storage}" if storage else "the cluster's default storage class"

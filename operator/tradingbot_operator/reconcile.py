@@ -22,7 +22,7 @@ from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import ApiError, Away, Busy, Cluster, Conflict, Missing
 from tradingbot_operator.deletion import Verdict, judge
 from tradingbot_operator.desired import Pinned
-from tradingbot_operator.diagnosis import Crashed, Problem, crashed, problems, restarts
+from tradingbot_operator.diagnosis import Crashed, Problem, crashed, due, problems, restarts
 from tradingbot_operator.kinds import CONFIG_MAP, POD, SECRET, TRADING_BOT, Manifest, Owner
 from tradingbot_operator.names import AGENTS, FINALIZER, MANAGER, Annotation, Component, Label, account_id
 from tradingbot_operator.plan import Plan, Why, owner_reference, plan
@@ -125,7 +125,10 @@ class Reconciler:
         findings = self._seen(bot, findings, now, spec, lacking, await self._last_words(bot))
         await self._report(bot, findings, now)
         ready = all(agent.ready for agent in findings.agents.values())
-        return None if ready and findings.deletion is None else Again(SETTLING)
+        if ready and findings.deletion is None:
+            return None
+        there = {**self._children.of(bot.owner), **self._children.of(account_owner(bot.namespace, account_id(spec)))}
+        return Again(SETTLING, by=due(there, now))
 
     async def _report_failure(self, bot: Bot, failure: str) -> None:
         """On the bot, for whoever looks there; that it is tried again is in the log."""

@@ -31,6 +31,8 @@ class Again(msgspec.Struct, frozen=True):
     resync."""
 
     after: timedelta
+    by: timedelta | None = None
+    """At the latest after that long, however often it was asked for: something is known to be due then."""
 
 
 class Over(msgspec.Struct, frozen=True):
@@ -152,7 +154,9 @@ class Workers(Generic[Key]):
         else:
             looks = self._looks[key] = self._looks.get(key, 0) + 1
             after = min(again.after * 2 ** min(looks - 1, 20), self._pace.resync)
-        return after.total_seconds() * (0.75 + self._jitter() / 2)
+        wait: float = after.total_seconds() * (0.75 + self._jitter() / 2)
+        due = None if again is None else again.by
+        return wait if due is None else min(wait, due.total_seconds())
 
     def _ring(self, key: Key) -> None:
         self._timers.pop(key, None)

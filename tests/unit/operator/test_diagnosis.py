@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from tradingbot_operator.diagnosis import Crashed, crashed, problems, restarts
+from tradingbot_operator.diagnosis import Crashed, crashed, due, problems, restarts
 from tradingbot_operator.kinds import Manifest, Ref
 from tradingbot_operator.names import Component, bot_labels
 from tradingbot_operator.reconcile import last_line
@@ -115,8 +115,10 @@ def test_what_is_no_problem(children: dict[Ref, Manifest]) -> None:
     assert crashed(children, NOW) == []
 
 
-@pytest.mark.parametrize(("made", "told"), [("2026-03-01T11:59:30Z", 0), ("2026-03-01T11:58:59Z", 1)])
-def test_a_new_pod_has_time_to_find_a_node_and_a_volume(made: str, told: int) -> None:
+@pytest.mark.parametrize(
+    ("made", "told", "left"), [("2026-03-01T11:59:30Z", 0, timedelta(seconds=30)), ("2026-03-01T11:58:59Z", 1, None)]
+)
+def test_a_new_pod_has_time_to_find_a_node_and_a_volume(made: str, told: int, left: timedelta | None) -> None:
     unscheduled = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]}
     for children in (
         child("Pod", status=unscheduled),
@@ -125,6 +127,17 @@ def test_a_new_pod_has_time_to_find_a_node_and_a_volume(made: str, told: int) ->
         for each in children.values():
             each["metadata"]["creationTimestamp"] = made
         assert len(problems(children, {}, NOW)) == told
+        assert due(children, NOW) == left, "when to look again"
+
+
+def test_what_waits_for_nothing_is_not_due() -> None:
+    new = {"creationTimestamp": "2026-03-01T11:59:30Z"}
+    bound = child("PersistentVolumeClaim", Component.RABBITMQ, status={"phase": "Bound"})
+    backup = child("PersistentVolumeClaim", Component.BACKUP, status={"phase": "Pending"})
+    for children in (bound, backup, pod({"running": {}}, conditions=[UNSCHEDULED])):
+        for each in children.values():
+            each["metadata"].update(new)
+        assert due(children, NOW) is None
 
 
 def test_the_volume_of_the_backup_waits_for_its_first_night() -> None:

@@ -179,6 +179,24 @@ def test_further_looks_come_less_and_less_often() -> None:
     run_fast(scenario())
 
 
+def test_what_is_known_to_be_due_is_looked_at_then() -> None:
+    due = [40.0, 29.0, 8.0]
+
+    async def work(key: str) -> Again | None:
+        return Again(timedelta(seconds=8), by=timedelta(seconds=due.pop(0)) if due else None)
+
+    async def scenario() -> None:
+        rig = Rig(work)
+        rig.workers.wake("a")
+        await asyncio.sleep(100)
+        gaps = [later - earlier for earlier, later in zip(rig.times("a"), rig.times("a")[1:], strict=False)]
+        assert gaps == [11, 21, 9], "the third would be 41"
+        rig.workers.drop("a")
+        await rig.workers.stop(timedelta(seconds=2))
+
+    run_fast(scenario())
+
+
 def test_one_that_is_gone_is_not_looked_at_again() -> None:
     async def scenario() -> None:
         rig = Rig()
