@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test test-long e2e check format benchmarks reference crd chart golden servers simulate demo-reality-check clean clean-data
+.PHONY: help run test test-long e2e e2e-full check format benchmarks reference crd chart golden servers simulate demo-reality-check clean clean-data
 
 help:            ## What there is
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
 
 run: $(STAMP)    ## The quick start: five agents trade three weeks of real candles on paper
 	@$(BIN)/tradingbot run examples/quickstart.yaml $(ARGS)
@@ -21,6 +21,9 @@ test-long: $(STAMP) ## The tests that take minutes: the operator's whole life, i
 	@$(BIN)/python -m pytest -m minutes $(ARGS)
 
 e2e: $(STAMP)    ## The whole stack on a real node, or on the cluster of TRADINGBOT_E2E_KUBECONFIG
+	@$(BIN)/python -m pytest -m 'e2e and not storms' tests/e2e $(ARGS)
+
+e2e-full: $(STAMP) ## The same, and storms: everything is killed again and again while two bots trade
 	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 
 simulate: $(STAMP) ## The deterministic simulation: SEEDS=10000 lives of a bot, and what they met

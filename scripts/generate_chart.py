@@ -30,7 +30,7 @@ helm install tradingbot-operator charts/tradingbot-operator --namespace tradingb
 helm test tradingbot-operator --namespace tradingbot-system
 ```
 
-- From nothing to a bot: [quick start](../../docs/quick-start-kubernetes.md); on k3s: [k3s](../../docs/k3s.md).
+- From nothing to a bot: [quick start](../../docs/quickstart-kubernetes.md); on k3s: [k3s](../../docs/k3s.md).
 - Settings of an installation: [install](../../docs/install.md); later: [upgrade](../../docs/upgrade.md),
   [uninstall](../../docs/uninstall.md).
 - What the operator may do, and why: [rbac](../../docs/rbac.md).

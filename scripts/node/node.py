@@ -4,6 +4,8 @@
     python scripts/node/node.py down [--keep]             ``--keep``: etcd, images and volumes stay for the next time
     python scripts/node/node.py import ARCHIVE …          images for its containers
     python scripts/node/node.py restart DAEMON            kills it; it is started again by itself
+    python scripts/node/node.py kill CONTAINER            its first process, by the id that its pod's status has
+    python scripts/node/node.py kubeconfig                prints the path, whether the node is up or not
 
 It lives in network, mount and pid namespaces of its own: nothing of the machine is changed, and when its first
 process is killed it is gone. The machine reaches pods and services through a pair of interfaces; pods have no way
@@ -507,6 +509,11 @@ def restart(daemon: str) -> None:
     quietly([*inside, "kill", "-9", (RUN / f"{daemon}.pid").read_text()])
 
 
+def kill(container: str) -> None:
+    """Without a word to it, as the kernel does when memory runs out."""
+    quietly(ctr("tasks", "kill", "--signal=SIGKILL", container.removeprefix("containerd://")))
+
+
 def _first() -> int:
     """The node's first process, as this machine numbers it: the child of what was started."""
     outer = PID.read_text()
@@ -557,8 +564,13 @@ def main() -> None:
     importing = parts.add_parser("import")
     importing.add_argument("archives", type=Path, nargs="+")
     parts.add_parser("restart").add_argument("daemon")
+    parts.add_parser("kill").add_argument("container")
+    parts.add_parser("kubeconfig")
     parts.add_parser("init", help="of the node itself")
     options = parser.parse_args()
+    if options.what == "kubeconfig":
+        print(KUBECONFIG)
+        return
     if os.geteuid() != 0:
         raise SystemExit("only root can do this")
     match options.what:
@@ -570,6 +582,8 @@ def main() -> None:
             import_images(options.archives)
         case "restart":
             restart(options.daemon)
+        case "kill":
+            kill(options.container)
         case "init":
             init()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from support.kubernetes import Cluster, a_cluster
-from support.on_a_node import CHART, RELEASE, SYSTEM, Namespace
+from support.on_a_node import CHART, RELEASE, SYSTEM, Figures, Namespace
 from support.process import REPOSITORY
 
 NODE = REPOSITORY / "scripts" / "node" / "node.py"
@@ -42,7 +42,7 @@ def kubeconfig() -> Iterator[Path]:
         yield Path(given).absolute()
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip(f"a node needs root on Debian: name a cluster with {GIVEN}, see docs/quick-start-kubernetes.md")
+        pytest.skip(f"a node needs root on Debian: name a cluster with {GIVEN}, see docs/quickstart-kubernetes.md")
     run("bash", REPOSITORY / "scripts" / "servers" / "node.sh")
     archives = run("bash", REPOSITORY / "scripts" / "images" / "build.sh").split()
     try:
@@ -58,7 +58,7 @@ def cluster(kubeconfig: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def operator(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """Installed as the quick start says, in a namespace that enforces ``restricted``."""
     with _namespace(cluster, SYSTEM, request) as namespace:
@@ -115,6 +115,20 @@ def pytest_runtest_makereport(
 
 
 _CLUSTER = pytest.StashKey[Cluster]()
+_FIGURES = pytest.StashKey[Figures]()
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Figures:
+    return request.config.stash.setdefault(_FIGURES, Figures())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    measured = config.stash.get(_FIGURES, None)
+    if measured is not None:
+        terminalreporter.section("measured")
+        for line in measured.lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

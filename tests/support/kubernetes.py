@@ -337,13 +337,30 @@ class Cluster:
     ) -> Completed:
         """``input`` is for ``-f -``: text, or manifests. ``kubeconfig``: of another identity. ``check=False``: a
         failure is what the test expects."""
-        program = self._kubectl or _on_the_path("kubectl") or absent(NO_KUBECTL)
-        return self._run(program, arguments, input, kubeconfig, check)
+        return self._run(self._kubectl_program(), arguments, input, kubeconfig, check)
 
     def helm(self, *arguments: str | Path, kubeconfig: Path | None = None, check: bool = True) -> Completed:
+        return self._run(self._helm_program(), arguments, None, kubeconfig, check)
+
+    def shell(self, script: str, folder: Path, *, limit: float, check: bool = True) -> Completed:
+        """Lines that a person would type in ``folder``; the first that fails ends it. What it says and what it prints
+        is one text, as on a terminal."""
+        programs = self.folder / "bin"
+        programs.mkdir(exist_ok=True)
+        for name, program in (("kubectl", self._kubectl_program()), ("helm", self._helm_program())):
+            if not (programs / name).exists():
+                (programs / name).symlink_to(program)
+        words = ("-euo", "pipefail", "-c", f"exec 2>&1\n{script}")
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        return self._run(Path("/bin/bash"), words, None, None, check, folder=folder, path=path, limit=limit)
+
+    def _kubectl_program(self) -> Path:
+        return self._kubectl or _on_the_path("kubectl") or absent(NO_KUBECTL)
+
+    @staticmethod
+    def _helm_program() -> Path:
         built = servers_cache() / "helm" / "bin" / "helm"
-        program = built if built.exists() else _on_the_path("helm") or absent(NO_HELM)
-        return self._run(program, arguments, None, kubeconfig, check)
+        return built if built.exists() else _on_the_path("helm") or absent(NO_HELM)
 
     def kubeconfig_of(self, namespace: str, service_account: str) -> Path:
         """For a service account, by a token of one hour."""
@@ -377,6 +394,10 @@ class Cluster:
         input: str | Json | list[Json] | None,
         kubeconfig: Path | None,
         check: bool,
+        *,
+        folder: Path | None = None,
+        path: str | None = None,
+        limit: float = 2 * LIMIT,
     ) -> Completed:
         if isinstance(input, list):
             input = {"apiVersion": "v1", "kind": "List", "items": input}
@@ -385,6 +406,7 @@ class Cluster:
             input=input if input is None or isinstance(input, str) else json.dumps(input),
             env={
                 **os.environ,
+                **({} if path is None else {"PATH": path}),
                 "KUBECONFIG": str(kubeconfig or self.kubeconfig),
                 "KUBECACHEDIR": str(self.folder / "kubectl"),
                 "HELM_CACHE_HOME": str(self.folder / "helm" / "cache"),
@@ -394,7 +416,8 @@ class Cluster:
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
             text=True,
-            timeout=2 * LIMIT,
+            timeout=limit,
+            cwd=folder,
             check=False,
         )
         command = " ".join([program.name, *map(str, arguments)])

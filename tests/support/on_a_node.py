@@ -50,6 +50,16 @@ ON_A_NODE: dict[str, Any] = {
 """Against ``LIVE``. What its stops lose leaves money for hours."""
 
 
+class Figures:
+    """What was measured, in words: shown when the tests have ended."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
 class Namespace:
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
@@ -231,13 +241,13 @@ class Bot:
         wanted = f"in ({','.join(AGENTS)})" if component is None else f"= {component}"
         return self.namespace.items("v1/pods", f"tradingbot.dev/bot={self.name},app.kubernetes.io/component {wanted}")
 
-    def starts(self) -> dict[str, int]:
-        """How often the containers of each of its agents' pods were started again, by pod."""
+    def starts(self, component: str | None = None) -> dict[str, int]:
+        """How often the containers of each of its agents' pods, or of a component's, were started again, by pod."""
         return {
             f"{pod['metadata']['name']}/{pod['metadata']['uid']}": sum(
                 each["restartCount"] for each in pod["status"].get("containerStatuses") or []
             )
-            for pod in self.pods()
+            for pod in self.pods(component)
         }
 
     def command(self, *words: str) -> Any:

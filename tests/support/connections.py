@@ -1,0 +1,80 @@
+"""Who speaks to whom in a namespace, as the pods' own kernels tell it: each pod's TCP connections."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from support.kubernetes import Json
+
+_ESTABLISHED_OR_OVER = frozenset({"01", "04", "05", "06", "08"})
+"""As ``/proc/net/tcp`` numbers them: in use, or just closed."""
+_LISTENING = "0A"
+
+
+@dataclass(frozen=True)
+class Connection:
+    source: str
+    """A pod's name."""
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Of one pod to another, or to somewhere that is none."""
+
+    source: str
+    target: str | None
+    port: int
+
+
+def connections(pod: str, tables: str) -> set[Connection]:
+    """Those that ``pod`` has opened, by its ``/proc/net/tcp`` and ``/proc/net/tcp6``, one after the other."""
+    rows = [line.split() for line in tables.splitlines() if ":" in line.partition(" ")[2]]
+    sockets = [(_address(row[1]), _address(row[2]), row[3]) for row in rows if len(row) > 3 and ":" in row[1]]
+    listening = {port for (_, port), _, state in sockets if state == _LISTENING}
+    return {
+        Connection(pod, address, port)
+        for (_, own), (address, port), state in sockets
+        if state in _ESTABLISHED_OR_OVER and own not in listening and not ipaddress.ip_address(address).is_loopback
+    }
+
+
+def edges(found: set[Connection], pods: list[Json], services: list[Json]) -> set[Edge]:
+    """``services``: their addresses stand for the pods that they select."""
+    by_address: dict[str, tuple[str, dict[int, int]]] = {
+        pod["status"]["podIP"]: (pod["metadata"]["name"], {}) for pod in pods if pod["status"].get("podIP")
+    }
+    for service in services:
+        selector = service["spec"].get("selector") or {}
+        behind = [
+            pod for pod in pods if selector and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        if behind and service["spec"].get("clusterIP", "None") != "None":
+            ports = {each["port"]: _target(each, behind[0]) for each in service["spec"]["ports"]}
+            by_address[service["spec"]["clusterIP"]] = (behind[0]["metadata"]["name"], ports)
+    result = set()
+    for each in found:
+        target, ports = by_address.get(each.address, (None, {}))
+        result.add(Edge(each.source, target, ports.get(each.port, each.port)))
+    return result
+
+
+def _target(port: Json, pod: Json) -> int:
+    wanted: Any = port.get("targetPort", port["port"])
+    if isinstance(wanted, int):
+        return wanted
+    named = [each for container in pod["spec"]["containers"] for each in container.get("ports") or []]
+    found: int = next(each["containerPort"] for each in named if each.get("name") == wanted)
+    return found
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Hexadecimal, each group of 32 bits in the order of the machine: little-endian, wherever this runs."""
+    digits, _, port = text.partition(":")
+    raw = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
+    address = ipaddress.ip_address(raw)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address), int(port, 16)
