@@ -1,5 +1,6 @@
 """A whole Kubernetes node on this machine, for what no control plane alone can show: pods that run.
 
+    python scripts/node/node.py can                       whether this machine lets it; if not, why
     python scripts/node/node.py up [--image ARCHIVE …]    prints the path of a kubeconfig
     python scripts/node/node.py down [--keep]             ``--keep``: etcd, images and volumes stay for the next time
     python scripts/node/node.py import ARCHIVE …          images for its containers
@@ -137,6 +138,29 @@ def up(archives: Sequence[Path]) -> None:
     for namespace, name in (("kube-system", "coredns"), ("local-path-storage", "local-path-provisioner")):
         wait(f"{name} is available", kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=60s"))
     print(KUBECONFIG)
+
+
+def can() -> None:
+    """Each thing that a container may be denied, tried."""
+    probe = f"{NAMESPACE}-probe"
+    group = next(Path("/sys/fs/cgroup").glob("*/cgroup.procs"), None)
+    folder = (group.parent if group is not None else Path("/sys/fs/cgroup")) / probe
+    tried: dict[str, list[Words]] = {
+        "namespaces": [["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]],
+        "a network of its own": [
+            ["ip", "netns", "add", probe],
+            ["ip", "link", "add", f"{LINK}p", "type", "veth", "peer", "name", "eth0", "netns", probe],
+            ["ip", "netns", "exec", probe, "iptables", "-t", "nat", "-L"],
+            ["ip", "netns", "del", probe],
+        ],
+        "control groups": [["mkdir", folder], ["rmdir", folder]],
+    }
+    for what, commands in tried.items():
+        for words in commands:
+            done = run(words, check=False, capture_output=True)
+            if done.returncode:
+                run(["ip", "netns", "del", probe], check=False, capture_output=True)
+                raise SystemExit(f"this machine denies {what}: {' '.join(map(str, words))}: {done.stderr.strip()}")
 
 
 def is_up() -> bool:
@@ -566,6 +590,7 @@ def main() -> None:
     parts.add_parser("restart").add_argument("daemon")
     parts.add_parser("kill").add_argument("container")
     parts.add_parser("kubeconfig")
+    parts.add_parser("can")
     parts.add_parser("init", help="of the node itself")
     options = parser.parse_args()
     if options.what == "kubeconfig":
@@ -574,6 +599,8 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("only root can do this")
     match options.what:
+        case "can":
+            can()
         case "up":
             up(options.image)
         case "down":

@@ -12,12 +12,24 @@ from typing import Any
 
 import pytest
 
+from support.connections import Connection, Edge, connections, edges
 from support.kubernetes import Cluster, Json
-from support.on_a_node import AGENTS, CHART, MONEY, OWN, RELEASE, Namespace
+from support.network_policies import Network
+from support.on_a_node import AGENTS, CHART, MONEY, OWN, RELEASE, Figures, Namespace
 from support.trading_floor import BACK, UP, Floor
 from tradingbot_agents.reality.check import all_checks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+COMPONENT = "app.kubernetes.io/component"
+
+USERS = {
+    "rabbitmq": set(AGENTS),
+    "influxdb": {"data-collection", "technical-analysis", "risk"},
+    "postgres": {"strategy", "risk", "execution"},
+}
+"""Which agents speak to which server."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +56,14 @@ def test_two_bots_trade_and_never_spend_the_same_money(both: Floor) -> None:
     both.settle()
     both.compare()
     both.go_on()
+
+
+def test_what_it_takes_is_within_what_it_asks_for(both: Floor, operator: Namespace, figures: Figures) -> None:
+    """Under load: a bar every five seconds, a trade every few."""
+    for use in [*both.namespace.uses(60), *operator.uses(10)]:
+        if use.component != "exchange":
+            figures.note(f"under load {use}")
+            assert use.memory < 0.8 * use.memory_limit, f"{use} of {use.pod}"
 
 
 def test_a_check_fires_by_itself_names_what_is_wrong_and_what_was_mended(both: Floor) -> None:
@@ -97,6 +117,54 @@ def test_a_check_fires_by_itself_names_what_is_wrong_and_what_was_mended(both: F
     mended = check_says("passed")
     assert mended.outcome == "Complete"
     assert bot.condition("RealityCheckPassed")["status"] == "True"
+
+
+def test_every_connection_is_one_that_the_policies_allow(both: Floor, figures: Figures) -> None:
+    """The network may enforce nothing, as this machine's does; that the policies let through all that is used, and
+    nothing that is not, is so wherever they are enforced."""
+    namespace = both.namespace
+    labels: dict[str, dict[str, str]] = {}
+    seen: set[Edge] = set()
+
+    def of(component: str) -> set[str]:
+        """Who uses it."""
+        return {
+            labels[edge.source][COMPONENT]
+            for edge in seen
+            if edge.target is not None and labels[edge.target].get(COMPONENT, edge.target) == component
+        }
+
+    def looked() -> bool:
+        pods = namespace.items("v1/pods")
+        labels.update({pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in pods})
+        found: set[Connection] = set()
+        for name in (pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"):
+            if COMPONENT in labels[name]:
+                # A check may end meanwhile.
+                tables = namespace.kubectl("exec", name, "--", "cat", "/proc/net/tcp", "/proc/net/tcp6", check=False)
+                found |= connections(name, tables)
+        seen.update(edges(found, pods, namespace.items("v1/services")))
+        return all({"reality-check", *users} <= of(server) for server, users in USERS.items())
+
+    namespace.until(looked, "each server used by all who use it", 200)
+    network = Network(namespace.items("networking.k8s.io/v1/networkpolicies"))
+    refused = [
+        edge
+        for edge in seen
+        if not network.allows(labels[edge.source], None if edge.target is None else labels[edge.target], edge.port)
+    ]
+    assert refused == []
+    assert {server: of(server) & set(AGENTS) for server in USERS} == USERS
+    named = {
+        (
+            labels[edge.source][COMPONENT],
+            "outside" if edge.target is None else labels[edge.target].get(COMPONENT, "the exchange"),
+            edge.port,
+        )
+        for edge in seen
+    }
+    for source, target, port in sorted(named):
+        figures.note(f"{source} speaks to {target} on port {port}")
 
 
 def test_a_state_is_reached_and_left_without_a_restart(both: Floor) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from support.on_a_node import Bot, Namespace
+from support.on_a_node import Bot, Figures, Namespace
 from tradingbot_agents.reality.check import all_checks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -21,14 +22,16 @@ BACK = 60.0
 
 
 @pytest.fixture
-def bot(trading: Namespace) -> Bot:
+def bot(trading: Namespace, figures: Figures) -> Bot:
     made = Bot(trading, "replay")
+    since = time.monotonic()
     made.kubectl("apply", "-f", REPLAY)
     made.trades(UP)
+    figures.note(f"trading {time.monotonic() - since:.1f} s after kubectl apply")
     return made
 
 
-def test_it_trades_is_audited_survives_its_pods_and_leaves_what_it_says(bot: Bot) -> None:
+def test_it_trades_is_audited_survives_its_pods_and_leaves_what_it_says(bot: Bot, figures: Figures) -> None:
     assert {name: bot.row()[name] for name in ("MODE", "STATE", "READY", "EQUITY")} == {
         "MODE": "paper",
         "STATE": "Running",
@@ -38,6 +41,9 @@ def test_it_trades_is_audited_survives_its_pods_and_leaves_what_it_says(bot: Bot
     # It was never wrong on the way: its servers start at the same time, and that is no fault.
     assert "Degraded" not in bot.events()
 
+    for use in bot.namespace.uses(60):
+        figures.note(f"at rest {use}")
+
     first = bot.check("first")
     assert first.wrong == {}, first.log
     assert set(first.findings) == {check.id for check in all_checks()}
@@ -45,8 +51,10 @@ def test_it_trades_is_audited_survives_its_pods_and_leaves_what_it_says(bot: Bot
     assert bot.row()["CHECK"] == "passed"
     assert bot.condition("RealityCheckPassed")["status"] == "True"
 
+    since = time.monotonic()
     bot.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=90s")
     bot.trades(BACK)
+    figures.note(f"trading {time.monotonic() - since:.1f} s after the death of every pod of a bot began")
 
     bot.state("Paused")
     assert bot.row()["STATE"] == "Paused"

@@ -6,6 +6,7 @@ What is waited for is asked of the API server directly, for a kubectl each time 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.binance.server import READER, ApiKey
 from support.kubernetes import Cluster, Json, until
 from support.process import REPOSITORY
 from support.specs import LIVE, QUICK, changed
+from support.usage import Use, sample, uses
 
 SYSTEM = "tradingbot-system"
 """The operator's namespace."""
@@ -80,6 +82,13 @@ class Namespace:
 
     def until(self, check: Any, what: str, limit: float) -> Any:
         return until(check, what, limit, EVERY)
+
+    def uses(self, seconds: float) -> list[Use]:
+        """What each of its containers takes, over so long a time."""
+        over = time.monotonic() + seconds
+        samples = [sample(self.cluster, self.name)]
+        until(lambda: samples.append(sample(self.cluster, self.name)) or time.monotonic() > over, "", 2 * seconds, 2)
+        return uses(samples, self.items("v1/pods"))
 
 
 class Exchange:
