@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 SEEDS  ?= 1000
 
-.PHONY: help run test test-long e2e e2e-full check format benchmarks reference crd chart golden servers simulate demo-reality-check clean clean-data
+.PHONY: help run test test-long e2e e2e-short e2e-full check format benchmarks reference crd chart golden servers simulate demo-reality-check clean clean-data
 
 help:            ## What there is
 	@grep -hE '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test-long: $(STAMP) ## The tests that take minutes: the operator's whole life, i
 
 e2e: $(STAMP)    ## The whole stack on a real node, or on the cluster of TRADINGBOT_E2E_KUBECONFIG
 	@$(BIN)/python -m pytest -m 'e2e and not storms' tests/e2e $(ARGS)
+
+e2e-short: $(STAMP) ## Of these, what CI runs: the quick start's page, and two bots that trade
+	@$(BIN)/python -m pytest -m 'e2e and short' tests/e2e $(ARGS)
 
 e2e-full: $(STAMP) ## The same, and storms: everything is killed again and again while two bots trade
 	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)

@@ -1,7 +1,8 @@
 """A whole Kubernetes node on this machine, for what no control plane alone can show: pods that run.
 
     python scripts/node/node.py can                       whether this machine lets it; if not, why
-    python scripts/node/node.py up [--image ARCHIVE …]    prints the path of a kubeconfig
+    python scripts/node/node.py up [--image ARCHIVE …]    prints the path of a kubeconfig; ``--fresh``: nothing is
+                                                          there of a node before
     python scripts/node/node.py down [--keep]             ``--keep``: etcd, images and volumes stay for the next time
     python scripts/node/node.py import ARCHIVE …          images for its containers
     python scripts/node/node.py restart DAEMON            kills it; it is started again by itself
@@ -84,7 +85,7 @@ def kubectl(*words: str | Path) -> list[str | Path]:
 # --- up ----------------------------------------------------------------------------------------------------------
 
 
-def up(archives: Sequence[Path]) -> None:
+def up(archives: Sequence[Path], fresh: bool) -> None:
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -92,6 +93,8 @@ def up(archives: Sequence[Path]) -> None:
 
     if is_up():
         raise SystemExit(f"it is up already: {KUBECONFIG}")
+    if fresh:
+        down(keep=False)
     for folder in (RUN, CONFIG, LOGS):
         folder.mkdir(parents=True, exist_ok=True)
     _link()
@@ -164,7 +167,11 @@ def can() -> None:
 
 
 def is_up() -> bool:
-    return PID.exists() and Path("/proc", PID.read_text()).exists()
+    """What is written down may be from before a restart of the machine, and its number another's today."""
+    try:
+        return Path(__file__).name.encode() in Path("/proc", PID.read_text(), "cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def _link() -> None:
@@ -583,6 +590,7 @@ def main() -> None:
     parts = parser.add_subparsers(dest="what", required=True)
     starting = parts.add_parser("up")
     starting.add_argument("--image", type=Path, action="append", default=[], metavar="ARCHIVE")
+    starting.add_argument("--fresh", action="store_true", help="what a node before has kept is forgotten")
     ending = parts.add_parser("down")
     ending.add_argument("--keep", action="store_true", help="etcd, images and volumes stay")
     importing = parts.add_parser("import")
@@ -602,7 +610,7 @@ def main() -> None:
         case "can":
             can()
         case "up":
-            up(options.image)
+            up(options.image, options.fresh)
         case "down":
             down(options.keep)
         case "import":

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import urllib3
 
-from support.kubernetes import Cluster, a_cluster
+from support.kubernetes import Cluster, Refused, a_cluster
 from support.on_a_node import CHART, RELEASE, SYSTEM, Figures, Namespace
 from support.process import REPOSITORY
 
@@ -49,7 +50,7 @@ def kubeconfig() -> Iterator[Path]:
         pytest.skip(f"{denied.stderr.strip()}; name a cluster with {GIVEN}")
     archives = run("bash", REPOSITORY / "scripts" / "images" / "build.sh").split()
     try:
-        *_, path = run(sys.executable, NODE, "up", *(f"--image={each}" for each in archives)).split()
+        *_, path = run(sys.executable, NODE, "up", "--fresh", *(f"--image={each}" for each in archives)).split()
         yield Path(path)
     finally:
         run(sys.executable, NODE, "down")
@@ -113,7 +114,12 @@ def pytest_runtest_makereport(
     if report.failed and call.when in ("setup", "call"):
         cluster = getattr(item, "funcargs", {}).get("cluster") or item.session.stash.get(_CLUSTER, None)
         if isinstance(cluster, Cluster):
-            report.sections.append(("kept", str(keep(cluster, item.name))))
+            try:
+                kept = str(keep(cluster, item.name))
+            except (AssertionError, Refused, urllib3.exceptions.HTTPError) as error:
+                # The cluster may be what has failed.
+                kept = f"not all: {error}"
+            report.sections.append(("kept", kept))
     return report
 
 

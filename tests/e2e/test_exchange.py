@@ -39,6 +39,7 @@ def both(floor: Namespace) -> Floor:
     return made
 
 
+@pytest.mark.short
 def test_two_bots_trade_and_never_spend_the_same_money(both: Floor) -> None:
     def each_holds() -> bool:
         return all(int(bot.row().get("POSITIONS", "0")) > 0 for bot in both.bots)

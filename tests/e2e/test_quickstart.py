@@ -11,7 +11,7 @@ from support.on_a_node import SYSTEM
 from support.process import REPOSITORY
 from support.walkthrough import is_as_shown, steps
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.short, pytest.mark.timeout(900)]
 
 PAGE = REPOSITORY / "docs" / "quickstart-kubernetes.md"
 

@@ -1,6 +1,6 @@
 """What is killed again and again while two bots trade: nothing is lost, nothing is there twice, and they trade again.
 
-``make e2e-full`` runs these. Who is killed, and when, follows from a seed, which is told; ``TRADINGBOT_STORM_SEED``
+``make e2e-full`` runs these. Who is killed, and when, follows from a seed, which is told; ``TRADINGBOT_E2E_SEED``
 runs one again, though the cluster's own order of things is never the same twice.
 """
 
@@ -17,15 +17,16 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import urllib3
 
-from support.kubernetes import Json
+from support.kubernetes import Json, Refused
 from support.on_a_node import AGENTS, SYSTEM, Figures, Namespace
 from support.process import REPOSITORY
 from support.trading_floor import Floor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.storms, pytest.mark.timeout(3600)]
 
-SEED = int(os.environ.get("TRADINGBOT_STORM_SEED") or time.time())
+SEED = int(os.environ.get("TRADINGBOT_E2E_SEED") or time.time())
 
 BACK = 30.0
 """Seconds from the last kill of a pod to trading."""
@@ -79,7 +80,7 @@ def is_ready(pod: Json) -> bool:
 
 @pytest.fixture(scope="module")
 def both(floor: Namespace, figures: Figures) -> Floor:
-    figures.note(f"storms: TRADINGBOT_STORM_SEED={SEED}")
+    figures.note(f"storms: TRADINGBOT_E2E_SEED={SEED}")
     made = Floor(floor)
     made.start()
     return made
@@ -204,12 +205,21 @@ def test_the_node_s_daemons(both: Floor, node: Callable[[str], None], figures: F
     assert {bot.name: bot.starts() for bot in both.bots} == before
 
 
+STEADY = 3
+"""Answers in a row: the API server may answer once more before it notices that etcd is gone."""
+
+
 def answers(both: Floor, daemon: str) -> None:
+    good = 0
+
     def asked() -> bool:
+        nonlocal good
         try:
-            return bool(both.exchange.books())
-        except OSError:
-            return False
+            ready = both.namespace.cluster.kubectl("get", "--raw", "/readyz", check=False).code == 0
+            good = good + 1 if ready and both.exchange.books() else 0
+        except (urllib3.exceptions.HTTPError, Refused):
+            good = 0
+        return good == STEADY
 
     both.namespace.until(asked, f"the API server answers, after {daemon} was killed", BACK_OFF)
 

@@ -22,6 +22,9 @@ from tradingbot_api.timestamps import format_timestamp
 EQUITY_STEP = Decimal("0.001")
 """Fraction of the equity told last, from which another one is news: what a person would see in the column."""
 
+DIGITS = 6
+"""Of the equity that is told: finer than what is news."""
+
 PAUSE = timedelta(seconds=30)
 """Between two writes of news that nobody waits for."""
 
@@ -125,6 +128,11 @@ def _is_news(before: Worth, now: Worth) -> bool:
     return abs(now.equity - before.equity) >= EQUITY_STEP * abs(before.equity) and now.equity != before.equity
 
 
+def _for_people(equity: Decimal) -> Decimal:
+    """As a column shows it: six digits, and never less than hundredths. What is counted with is in the ledger."""
+    return equity.quantize(Decimal(1).scaleb(-max(2, DIGITS - 1 - equity.adjusted())))
+
+
 def status_of(agent: str, revision: str | None, report: Report) -> dict[str, Any]:
     """The fields of the status that ``agent`` owns. What is not known is not in it, and so taken away."""
     told = {"state": report.state.value, "revision": revision}
@@ -133,7 +141,7 @@ def status_of(agent: str, revision: str | None, report: Report) -> dict[str, Any
     if worth is None:
         return status
     if worth.equity is not None:
-        status["equity"] = format_decimal(worth.equity)
+        status["equity"] = format_decimal(_for_people(worth.equity))
     return status | {
         "quoteCurrency": worth.quote_currency,
         "openPositions": len(worth.holdings),

@@ -155,6 +155,21 @@ def test_other_news_is_told_with_a_pause(news: Worth) -> None:
     assert is_due(before, running(news), PAUSE)
 
 
+@pytest.mark.parametrize(
+    ("equity", "told"),
+    [
+        ("926.051569589", "926.052"),
+        ("1000", "1000"),
+        ("1234567.891", "1234567.89"),
+        ("0.0123456789", "0.0123457"),
+        ("-3.104999999", "-3.105"),
+        ("0", "0"),
+    ],
+)
+def test_equity_is_told_as_a_person_reads_it(equity: str, told: str) -> None:
+    assert status_of("risk", None, running(worth(equity=Decimal(equity))))["equity"] == told
+
+
 @pytest.mark.parametrize("equity", ["100.09", "99.91", "100.00"])
 def test_equity_below_a_step_is_no_news(equity: str) -> None:
     assert not is_due(running(worth()), running(worth(equity=equity)), FRESH - SECOND)
