@@ -6,7 +6,10 @@ exchange's own books are held against what the bots say.
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -15,9 +18,11 @@ import pytest
 from support.connections import Connection, Edge, connections, edges
 from support.kubernetes import Cluster, Json
 from support.network_policies import Network
-from support.on_a_node import AGENTS, CHART, MONEY, OWN, RELEASE, Figures, Namespace
+from support.on_a_node import AGENTS, CHART, MONEY, ON_A_NODE, OWN, RELEASE, Figures, Namespace, is_ready
+from support.specs import LIVE, changed
 from support.trading_floor import BACK, UP, Floor
 from tradingbot_agents.reality.check import all_checks
+from tradingbot_api import load_object
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -118,6 +123,87 @@ def test_a_check_fires_by_itself_names_what_is_wrong_and_what_was_mended(both: F
     mended = check_says("passed")
     assert mended.outcome == "Complete"
     assert bot.condition("RealityCheckPassed")["status"] == "True"
+
+
+@contextmanager
+def a_row_changed(both: Floor) -> Iterator[None]:
+    """A profit is invented in the ledger."""
+    [pod] = both.namespace.items("v1/pods", f"{COMPONENT}=postgres")
+    mine = "bot = (SELECT id FROM bots WHERE name = 'beta')"
+    where = f"{mine} AND symbol = (SELECT min(symbol) FROM positions WHERE {mine})"
+
+    def add(amount: str) -> None:
+        told = both.namespace.kubectl(
+            *("exec", pod["metadata"]["name"], "--", "psql", "-U", "tradingbot", "-d", "tradingbot", "-c"),
+            f"UPDATE positions SET realised = realised + {amount} WHERE {where}",
+        )
+        assert told.strip() == "UPDATE 1"
+
+    add("5")
+    yield
+    add("-5")
+
+
+@contextmanager
+def a_price_poisoned(both: Floor) -> Iterator[None]:
+    document = changed(LIVE, ON_A_NODE)
+    document["metadata"]["name"] = "beta"
+    series = load_object(document).spec.time_series
+    place = (series.organization, series.bucket)
+
+    def poison(*words: str) -> str:
+        told: str = both.beta.kubectl(
+            "exec", "deployment/beta-data-collection", "--", "python", "-m", "support.poison", *words
+        )
+        return told.strip()
+
+    before = poison("spoil", *place, "BTC/USDT", document["spec"]["timeframe"])
+    yield
+    poison("write", *place, before)
+
+
+@contextmanager
+def an_old_revision_left_running(both: Floor) -> Iterator[None]:
+    """By somebody who has told the operator to keep its hands off."""
+    beta = both.beta
+    beta.kubectl("annotate", "tradingbot", "beta", "tradingbot.dev/paused=true")
+    running = set(beta.starts("strategy"))
+    annotations = {"tradingbot.dev/revision": "0123456789ab"}
+    patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    beta.kubectl("patch", "deployment", "beta-strategy", "--patch", json.dumps(patch))
+    both.namespace.until(
+        lambda: not running & set(beta.starts("strategy")) and all(map(is_ready, beta.pods("strategy"))),
+        "another",
+        90,
+    )
+    yield
+    running = set(beta.starts("strategy"))
+    beta.kubectl("annotate", "tradingbot", "beta", "tradingbot.dev/paused-")
+    both.namespace.until(lambda: running.isdisjoint(beta.starts("strategy")), "the revision that is wanted", 90)
+    beta.trades(BACK)
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        (a_row_changed, {"accounting.profit"}),
+        (a_price_poisoned, {"prices.stored"}),
+        (an_old_revision_left_running, {"agents.revision"}),
+    ],
+    ids=["a row", "a price", "an old revision"],
+)
+def test_what_is_broken_is_named_and_its_mending_seen(
+    both: Floor, broken: Callable[[Floor], AbstractContextManager[None]], named: set[str]
+) -> None:
+    beta, job = both.beta, broken.__name__.replace("_", "-")
+    with broken(both):
+        found = beta.check(job)
+        assert set(found.wrong) == named, found.log
+        assert found.outcome == "Failed"
+        assert all(each in beta.condition("RealityCheckPassed")["message"] for each in named)
+    mended = beta.check(f"{job}-no-more")
+    assert mended.wrong == {}, mended.log
+    assert beta.row()["CHECK"] == "passed"
 
 
 def test_every_connection_is_one_that_the_policies_allow(both: Floor, figures: Figures) -> None:

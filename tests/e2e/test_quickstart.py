@@ -31,3 +31,8 @@ def test_the_page_leads_from_nothing_to_a_bot_and_back(clean: Cluster) -> None:
         assert step.prints is None or is_as_shown(step.prints, printed), (
             f"{step.heading}: the page shows\n{step.prints}\nand this is printed:\n{printed}"
         )
+    # As docs/uninstall.md says: the CRD stays, for with it all TradingBots would go.
+    made = "-l", "app.kubernetes.io/name=tradingbot-operator", "-o", "name"
+    kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
+    assert clean.kubectl("get", kinds, *made).out.split() == []
+    assert clean.kubectl("get", "customresourcedefinition", "tradingbots.tradingbot.dev", "-o", "name").out.strip()

@@ -20,7 +20,7 @@ import pytest
 import urllib3
 
 from support.kubernetes import Json, Refused
-from support.on_a_node import AGENTS, SYSTEM, Figures, Namespace
+from support.on_a_node import AGENTS, SYSTEM, Figures, Namespace, is_ready
 from support.process import REPOSITORY
 from support.trading_floor import Floor
 
@@ -71,11 +71,6 @@ class Victim:
         """Another is there, and ready."""
         pods = self.pods()
         return bool(pods) and all(pod["metadata"]["uid"] not in without and is_ready(pod) for pod in pods)
-
-
-def is_ready(pod: Json) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 @pytest.fixture(scope="module")

@@ -308,3 +308,8 @@ class Check:
             for each in self.line["report"]["findings"]
             if each["status"] in ("failed", "unknown")
         }
+
+
+def is_ready(pod: Json) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
