@@ -481,7 +481,7 @@ def last_line(text: str) -> str:
         except ValueError:
             return line[:300]
         if isinstance(told, dict):
-            words = [str(told[name]) for name in ("event", "why", "message", "detail") if told.get(name)]
+            words = [str(told[name]) for name in ("event", "why", "message", "detail", "msg") if told.get(name)]
             return ": ".join(words)[:300] if words else line[:300]
         return line[:300]
     return ""

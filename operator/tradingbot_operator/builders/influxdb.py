@@ -89,9 +89,9 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
         ],
         "ports": [{"name": "http", "containerPort": INFLUXDB_PORT, "protocol": "TCP"}],
         # The first start sets it up with a server of its own, on another port, and then starts the lasting one.
-        "startupProbe": {**healthy, "periodSeconds": 3, "failureThreshold": 100},
+        "startupProbe": {**healthy, "periodSeconds": 1, "failureThreshold": 300},
         "livenessProbe": {**healthy, "periodSeconds": 30, "failureThreshold": 4},
-        "readinessProbe": {**healthy, "periodSeconds": 5, "failureThreshold": 2},
+        "readinessProbe": {**healthy, "periodSeconds": 2, "failureThreshold": 5},
         "resources": resources,
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA_FOLDER},

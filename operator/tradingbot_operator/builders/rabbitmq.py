@@ -34,6 +34,8 @@ disk_free_limit.absolute = 100MiB
 raft.wal_max_size_bytes = 16777216
 log.console = true
 log.console.level = warning
+# As the agents'; what it comes with is coloured, which no log collector shows.
+log.console.formatter = json
 """
 
 _OWN_SETTINGS = """\
@@ -113,9 +115,9 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1"},
         ],
         "ports": [{"name": "amqp", "containerPort": AMQP_PORT, "protocol": "TCP"}],
-        "startupProbe": {**listening, "periodSeconds": 3, "failureThreshold": 100},
+        "startupProbe": {**listening, "periodSeconds": 1, "failureThreshold": 300},
         "livenessProbe": {**listening, "periodSeconds": 30, "failureThreshold": 4},
-        "readinessProbe": {**listening, "periodSeconds": 5, "failureThreshold": 2},
+        "readinessProbe": {**listening, "periodSeconds": 2, "failureThreshold": 5},
         "resources": resources,
         "volumeMounts": [
             # The cookie is made there at each start. Not on the volume: Erlang refuses one that its group may read,

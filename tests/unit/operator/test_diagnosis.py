@@ -157,6 +157,7 @@ def test_restarts_are_counted_by_component() -> None:
     ("log", "last"),
     [
         ("one\ntwo\n\n", "two"),
+        ('{"time": "2026-11-27 03:29:17", "level": "error", "msg": "disk full"}\n', "disk full"),
         ('{"event": "ledger_away", "why": "no route", "level": "warning"}\n', "ledger_away: no route"),
         ('{"level": "warning"}', '{"level": "warning"}'),
         ("[1, 2]", "[1, 2]"),
