@@ -86,15 +86,25 @@ def kubectl(*words: str | Path) -> list[str | Path]:
 
 
 def up(archives: Sequence[Path], fresh: bool) -> None:
+    """What does not come up is taken down again, but for its logs; one that is up already is left alone."""
+    if is_up():
+        raise SystemExit(f"it is up already: {KUBECONFIG}")
+    if fresh:
+        down(keep=False)
+    try:
+        _start(archives)
+    except BaseException:
+        down(keep=True)
+        raise
+    print(KUBECONFIG)
+
+
+def _start(archives: Sequence[Path]) -> None:
     began = time.monotonic()
 
     def say(what: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {what}", file=sys.stderr, flush=True)
 
-    if is_up():
-        raise SystemExit(f"it is up already: {KUBECONFIG}")
-    if fresh:
-        down(keep=False)
     for folder in (RUN, CONFIG, LOGS):
         folder.mkdir(parents=True, exist_ok=True)
     _link()
@@ -140,7 +150,6 @@ def up(archives: Sequence[Path], fresh: bool) -> None:
     wait("the node is ready", kubectl("wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=60s"))
     for namespace, name in (("kube-system", "coredns"), ("local-path-storage", "local-path-provisioner")):
         wait(f"{name} is available", kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=60s"))
-    print(KUBECONFIG)
 
 
 def can() -> None:
@@ -170,7 +179,7 @@ def is_up() -> bool:
     """What is written down may be from before a restart of the machine, and its number another's today."""
     try:
         return Path(__file__).name.encode() in Path("/proc", PID.read_text(), "cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

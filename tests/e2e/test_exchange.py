@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from support.connections import Connection, Edge, connections, edges
+from support.connections import TABLES, Edge, connections, edges
 from support.kubernetes import Cluster, Json
 from support.network_policies import Network
 from support.on_a_node import AGENTS, CHART, MONEY, ON_A_NODE, OWN, RELEASE, Figures, Namespace, is_ready
@@ -140,8 +140,10 @@ def a_row_changed(both: Floor) -> Iterator[None]:
         assert told.strip() == "UPDATE 1"
 
     add("5")
-    yield
-    add("-5")
+    try:
+        yield
+    finally:
+        add("-5")
 
 
 @contextmanager
@@ -158,8 +160,10 @@ def a_price_poisoned(both: Floor) -> Iterator[None]:
         return told.strip()
 
     before = poison("spoil", *place, "BTC/USDT", document["spec"]["timeframe"])
-    yield
-    poison("write", *place, before)
+    try:
+        yield
+    finally:
+        poison("write", *place, before)
 
 
 @contextmanager
@@ -221,19 +225,30 @@ def test_every_connection_is_one_that_the_policies_allow(both: Floor, figures: F
             if edge.target is not None and labels[edge.target].get(COMPONENT, edge.target) == component
         }
 
-    def looked() -> bool:
+    def look(tables: Mapping[str, str]) -> None:
+        """``tables``: of a pod's kernel, by the pod's name."""
         pods = namespace.items("v1/pods")
         labels.update({pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in pods})
-        found: set[Connection] = set()
-        for name in (pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"):
-            if COMPONENT in labels[name]:
-                # A check may end meanwhile.
-                tables = namespace.kubectl("exec", name, "--", "cat", "/proc/net/tcp", "/proc/net/tcp6", check=False)
-                found |= connections(name, tables)
+        found = {each for name, table in tables.items() for each in connections(name, table)}
         seen.update(edges(found, pods, namespace.items("v1/services")))
-        return all({"reality-check", *users} <= of(server) for server, users in USERS.items())
 
-    namespace.until(looked, "each server used by all who use it", 200)
+    def missing() -> dict[str, set[str]]:
+        """Users not seen yet, by server."""
+        return {server: users - of(server) for server, users in USERS.items() if users - of(server)}
+
+    def looked() -> bool:
+        running = [pod for pod in namespace.items("v1/pods") if pod["status"]["phase"] == "Running"]
+        names = [pod["metadata"]["name"] for pod in running if COMPONENT in pod["metadata"]["labels"]]
+        # A check may end meanwhile.
+        look({name: namespace.kubectl("exec", name, "--", "cat", *TABLES, check=False) for name in names})
+        return not missing()
+
+    # It is over too soon to be looked at from outside.
+    watched = both.beta.check_watched("watched", TABLES)
+    [pod] = namespace.items("v1/pods", "job-name=watched")
+    look({pod["metadata"]["name"]: watched})
+    assert all("reality-check" in of(server) for server in USERS)
+    namespace.until(looked, lambda: f"each server used by all who use it: missing {missing()}", 200)
     network = Network(namespace.items("networking.k8s.io/v1/networkpolicies"))
     refused = [
         edge

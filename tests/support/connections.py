@@ -8,6 +8,8 @@ from typing import Any
 
 from support.kubernetes import Json
 
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
 _ESTABLISHED_OR_OVER = frozenset({"01", "04", "05", "06", "08"})
 """As ``/proc/net/tcp`` numbers them: in use, or just closed."""
 _LISTENING = "0A"
@@ -31,7 +33,7 @@ class Edge:
 
 
 def connections(pod: str, tables: str) -> set[Connection]:
-    """Those that ``pod`` has opened, by its ``/proc/net/tcp`` and ``/proc/net/tcp6``, one after the other."""
+    """Those that ``pod`` has opened, by its ``TABLES``, one after the other, or more often."""
     rows = [line.split() for line in tables.splitlines() if ":" in line.partition(" ")[2]]
     sockets = [(_address(row[1]), _address(row[2]), row[3]) for row in rows if len(row) > 3 and ":" in row[1]]
     listening = {port for (_, port), _, state in sockets if state == _LISTENING}

@@ -65,13 +65,15 @@ def absent(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def until(check: Callable[[], T | None], what: str, limit: float = LIMIT, every: float = 0.02) -> T:
+def until(
+    check: Callable[[], T | None], what: str | Callable[[], str], limit: float = LIMIT, every: float = 0.02
+) -> T:
     """The first value of ``check`` that is true, looked at ``every`` so many seconds. Fails with ``what`` after
     ``limit`` seconds."""
     waiting = threading.Event()
     deadline = time.monotonic() + limit
     while not (value := check()):
-        assert time.monotonic() < deadline, f"after {limit:g} s: {what}"
+        assert time.monotonic() < deadline, f"after {limit:g} s: {what if isinstance(what, str) else what()}"
         waiting.wait(every)
     return value
 

@@ -32,7 +32,8 @@ def passes(
     if not selecting:
         return True
     for spec in selecting:
-        for rule in spec[rules_of]:
+        # An API server leaves empty lists away.
+        for rule in spec.get(rules_of) or []:
             side = rule.get(peers)
             reached = side is None or (
                 other is not None and any(selects(peer["podSelector"], other) for peer in side)

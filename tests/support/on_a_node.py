@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ OWN = "tradingbot-own"
 """The image with the plug-in and the exchange, see ``scripts/images/own``; its tags are revisions."""
 PORT = 8080
 MONEY = Decimal(1000)
+
+WATCHED = """
+"$0" "$@" > /dev/null &
+while kill -0 $! 2> /dev/null; do cat PATHS; sleep 0.05; done
+wait $!
+"""
+"""A shell runs its arguments and looks at files meanwhile."""
 
 EVERY = 0.25
 """Seconds between two looks at the cluster."""
@@ -80,7 +87,7 @@ class Namespace:
             "get", kinds, "-l", "app.kubernetes.io/managed-by=tradingbot-operator", "-o", "name"
         ).split()
 
-    def until(self, check: Any, what: str, limit: float) -> Any:
+    def until(self, check: Any, what: str | Callable[[], str], limit: float) -> Any:
         return until(check, what, limit, EVERY)
 
     def uses(self, seconds: float) -> list[Use]:
@@ -277,13 +284,26 @@ class Bot:
         return self.ended(name)
 
     def ended(self, job: str, limit: float = 180) -> Check:
-        def outcome() -> str | None:
+        return Check(self._outcome(job, limit), self.kubectl("logs", f"job/{job}"))
+
+    def check_watched(self, name: str, paths: Sequence[str]) -> str:
+        """What a check's pod could read at ``paths`` while it ran, again and again."""
+        made = self.kubectl("create", "job", name, f"--from=cronjob/{self.name}-check", "--dry-run=client", "-o=json")
+        job = json.loads(made)
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        container["command"] = ["sh", "-c", WATCHED.replace("PATHS", " ".join(paths)), "tradingbot"]
+        self.kubectl("create", "-f", "-", input=job)
+        assert self._outcome(name) == "Complete"
+        return self.kubectl("logs", f"job/{name}")
+
+    def _outcome(self, job: str, limit: float = 180) -> str:
+        def ended() -> str | None:
             status = self.namespace.cluster.api.get("batch/v1/jobs", self.namespace.name, job).get("status") or {}
             conditions = status.get("conditions") or []
             return next((one["type"] for one in conditions if one["type"] in ("Complete", "Failed")), None)
 
-        told = self.namespace.until(outcome, f"the end of the check {job}", limit)
-        return Check(told, self.kubectl("logs", f"job/{job}"))
+        outcome: str = self.namespace.until(ended, f"the end of the check {job}", limit)
+        return outcome
 
 
 class Check:
