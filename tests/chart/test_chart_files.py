@@ -159,10 +159,12 @@ def test_an_image_is_named_by_tag_or_digest(control_plane: Cluster, image: Json,
 
 
 def test_one_operator_at_a_time_that_may_end_in_peace(control_plane: Cluster) -> None:
+    """In its first moments too."""
     spec = one(templated(control_plane), "Deployment")["spec"]
     assert spec["replicas"] == 1
     assert spec["strategy"] == {"type": "Recreate"}
     pod = spec["template"]["spec"]
+    assert pod["shareProcessNamespace"]
     assert pod["terminationGracePeriodSeconds"] > settings.STOP_LIMIT.total_seconds() + 10
     [container] = pod["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/live"

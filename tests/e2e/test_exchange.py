@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from support.connections import TABLES, Edge, connections, edges
-from support.kubernetes import Cluster, Json
+from support.kubernetes import Cluster, Json, until
 from support.network_policies import Network
 from support.on_a_node import AGENTS, CHART, MONEY, ON_A_NODE, OWN, RELEASE, Figures, Namespace, is_ready
 from support.specs import LIVE, changed
@@ -285,6 +285,35 @@ def test_a_state_is_reached_and_left_without_a_restart(both: Floor) -> None:
     bot.trades(BACK)
     assert bot.starts() == before
     both.trades_again(180)
+
+
+def test_who_is_told_to_end_in_its_first_moments_ends(both: Floor) -> None:
+    """And not when its whole grace is over: a signal that nobody listens for yet is lost to a container's first
+    process."""
+
+    def starting() -> Json | None:
+        return next((pod for pod in both.beta.pods("strategy") if has_started(pod)), None)
+
+    for _ in range(3):
+        for pod in both.beta.pods("strategy"):
+            both.beta.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+        pod = until(starting, "another starts", 30)
+        both.beta.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+        both.namespace.until(
+            lambda uid=pod["metadata"]["uid"]: (
+                uid not in {each["metadata"]["uid"] for each in both.beta.pods("strategy")}
+            ),
+            "it is gone",
+            15,
+        )
+    both.beta.trades(BACK)
+
+
+def has_started(pod: Json) -> bool:
+    """A moment ago: it runs, is not ready, and nobody has told it to end."""
+    states = [each["state"] for each in pod["status"].get("containerStatuses") or []]
+    running = any("running" in each for each in states)
+    return running and not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
 
 
 def test_a_changed_spec_waits_for_a_person_or_does_not(both: Floor) -> None:

@@ -79,6 +79,8 @@ capabilities:
 {{- define "tradingbot-operator.pod" -}}
 # The addresses of all Services of the namespace as variables are of no use.
 enableServiceLinks: false
+# What is told to end in its first moments hears it: a container's first process would not yet.
+shareProcessNamespace: true
 securityContext:
   {{- include "tradingbot-operator.podSecurity" . | nindent 2 }}
 {{- with .Values.imagePullSecrets }}

@@ -300,6 +300,7 @@ def template(
         "automountServiceAccountToken": has_token(component),
         # Addresses of every Service of the namespace, as variables, are of no use and may be taken for settings.
         "enableServiceLinks": False,
+        **pods.HEARS_ITS_END,
         "securityContext": security.pod,
         "containers": [
             {

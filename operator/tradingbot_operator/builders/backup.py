@@ -95,6 +95,7 @@ def cron_job(account: str, bot: TradingBot, namespace: str) -> Manifest | None:
                 "restartPolicy": "OnFailure",
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
+                **pods.HEARS_ITS_END,
                 "securityContext": security.pod,
                 "containers": [container],
                 "volumes": [

@@ -120,6 +120,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             volumes=volumes,
             # 2.7 has no handler for SIGTERM and ends at once; each write is on disk before it is answered.
             grace=30,
+            pod=pods.HEARS_ITS_END,
         ),
     ]
 

@@ -1,7 +1,8 @@
 """What all pods have in common, in one place: what passes Pod Security ``restricted`` is not left to each builder.
 
-``metadata`` of any object, ``security_context`` (of a pod and of its containers), ``resources`` (the measured ones,
-with what a person has changed), ``empty_dir``, ``claim_spec`` (of a volume), ``secret_files`` and ``cron_job``.
+``metadata`` of any object, ``HEARS_ITS_END``, ``security_context`` (of a pod and of its containers), ``resources``
+(the measured ones, with what a person has changed), ``empty_dir``, ``claim_spec`` (of a volume), ``secret_files`` and
+``cron_job``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import msgspec
 
 from tradingbot_api import ResourceAmounts, Resources, format_bytes, format_cpu
 from tradingbot_operator.kinds import Manifest
+
+HEARS_ITS_END: Manifest = {"shareProcessNamespace": True}
+"""Of a pod. A container's first process ignores a signal that it has no handler for yet: told to end in its first
+moments it would run on until it is killed. With this the container's program is not the first process."""
 
 
 class Security(msgspec.Struct, frozen=True):

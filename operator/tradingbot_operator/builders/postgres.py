@@ -128,6 +128,8 @@ def managed(account: str, bot: TradingBot, namespace: str) -> list[Manifest]:
             volumes=volumes,
             # The image asks to be stopped by SIGINT: it ends its clients' sessions and writes a checkpoint.
             grace=120,
+            # Not pods.HEARS_ITS_END: another process may then have the number that a file of the volume has kept, and
+            # the server would take it for a second one on this volume.
         ),
     ]
 

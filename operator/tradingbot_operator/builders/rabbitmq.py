@@ -171,6 +171,7 @@ def managed(bot: TradingBot, namespace: str) -> list[Manifest]:
             volume=settings.storage,
             volumes=volumes,
             grace=_GRACE,
+            pod=pods.HEARS_ITS_END,
         ),
     ]
 

@@ -1,8 +1,13 @@
 """The first start of an InfluxDB with ``DOCKER_INFLUXDB_INIT_MODE=setup``: a server on another port is set up with
-user, organization, bucket and token, and ended; then the lasting one takes its place."""
+user, organization, bucket and token, and ended; then the lasting one takes its place.
+
+As the official image has it, a setup that fails leaves nothing, and one that is killed leaves a server without a
+user.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +16,8 @@ import urllib.request
 from pathlib import Path
 
 PORT = "9999"
+DATA = Path("/var/lib/influxdb2")
+BOLT, ENGINE = DATA / "influxd.bolt", DATA / "engine"
 
 
 def given(name: str) -> str:
@@ -41,13 +48,13 @@ def setup() -> None:
     server.wait(30)
 
 
+os.environ.setdefault("INFLUXD_CONFIG_PATH", "/etc/defaults/influxdb2/config.yml")
 wanted = os.environ.get("DOCKER_INFLUXDB_INIT_MODE") == "setup" and sys.argv[1:2] == ["influxd"]
-if wanted and not Path(os.environ["INFLUXD_BOLT_PATH"]).exists():
+if wanted and not BOLT.exists():
     try:
         setup()
     except BaseException:
-        # As if it had never been started: the next start tries again.
-        for name in ("INFLUXD_BOLT_PATH", "INFLUXD_SQLITE_PATH"):
-            Path(os.environ[name]).unlink(missing_ok=True)
+        BOLT.unlink(missing_ok=True)
+        shutil.rmtree(ENGINE, ignore_errors=True)
         raise
 os.execvp(sys.argv[1], sys.argv[1:])

@@ -55,6 +55,19 @@ def test_everything_is_named_once_labelled_and_of_a_known_kind() -> None:
             assert each.manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tradingbot-operator"
 
 
+def test_whoever_is_told_to_end_in_its_first_moments_hears_it() -> None:
+    """All but PostgreSQL, which would take another process for a server of its volume."""
+    deaf = set()
+    bot = a_bot()
+    found = [*wanted(bot), *wanted(bot, started=False), *desired.of_account(NAMESPACE, account_id(bot), bot)]
+    for manifest in (each.manifest for each in found):
+        spec = manifest.get("spec", {})
+        template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+        if template is not None and not template["spec"].get("shareProcessNamespace"):
+            deaf.add(manifest["metadata"]["labels"]["app.kubernetes.io/component"])
+    assert deaf == {"postgres"}
+
+
 def test_no_agent_before_the_migrations_and_secrets_first() -> None:
     found = refs(wanted(a_bot(), started=False))
     assert not [each for each in found if each.startswith("Deployment") or each == "StatefulSet live-risk"]
