@@ -4,7 +4,7 @@
 # The project's own two are built by their Dockerfiles from a local base, and from the agents' two revisions of an image
 # with a plug-in (own/); RabbitMQ, InfluxDB and PostgreSQL by the Dockerfiles beside this script, which stand in for the
 # official ones. As root on Debian, with what scripts/servers/node.sh brings; 3 min the first time. The servers' images
-# are kept; the project's are made anew.
+# are kept until what is beside this script changes; the project's are made anew.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
@@ -20,6 +20,10 @@ settings=()
 for place in /etc/pip.conf /etc/ssl/certs /opt/wheels; do
   [ -e "$place" ] && settings+=(--volume "$place:$place:ro")
 done
+
+LABEL=tradingbot.dev/source # of what an image was made
+
+label() { buildah "${storage[@]}" inspect --type image --format "{{index .OCIv1.Config.Labels \"$LABEL\"}}" "$1" 2>/dev/null || :; }
 
 has() { buildah "${storage[@]}" inspect --type image "$1" >/dev/null 2>&1; }
 
@@ -50,12 +54,14 @@ fi
 
 for name in rabbitmq:4.1 influxdb:2.7-alpine postgres:17-alpine; do
   image=docker.io/library/$name
-  if ! has "$image"; then
+  source=$(cat "$here/${name%%:*}"/* | sha256sum | cut -c 1-16)
+  if [ "$(label "$image")" != "$source" ]; then
     echo "images: $name …" >&2
     context=$(mktemp -d)
     cp "$here/${name%%:*}"/* "$context"
     [ "${name%%:*}" != influxdb ] || cp "$(bash "$project/scripts/servers/influxdb.sh")" "$context/influxd"
-    buildah "${storage[@]}" bud --quiet --build-arg DEBIAN_IMAGE=$base --tag "$image" "$context" >&2
+    buildah "${storage[@]}" bud --quiet --build-arg DEBIAN_IMAGE=$base --label "$LABEL=$source" --tag "$image" \
+      "$context" >&2
     rm -rf "$context"
   fi
   archive "$image"

@@ -19,8 +19,8 @@ from tradingbot_operator.names import AMQP_PORT, URL_KEY, Component
 USER = "tradingbot"
 USER_FILE = "user.conf"
 
-# The Erlang machine takes some 110 to 150 MB with nothing to do, and the queues of a bot are short.
-RESOURCES = backends.amounts("0.05", 192, 384)
+# 80 MiB were measured in a pod of a bot that trades; the queues of a bot are short.
+RESOURCES = backends.amounts("0.05", 128, 384)
 
 _WATERMARK = 0.5
 """Of the memory limit: above it the broker takes no messages until some are gone. Erlang may need twice its memory

@@ -110,7 +110,7 @@ def test_what_it_writes_to_beside_its_data_is_a_volume() -> None:
         ({}, 128, 256),
         ({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, 512, 1024),
         # Not more than what is promised.
-        ({"limits": {"memory": "2Gi"}}, 128, 1024),
+        ({"limits": {"memory": "2Gi"}}, 192, 1024),
         ({"limits": {"memory": "48Mi"}}, 12, 24),
     ],
 )
@@ -182,7 +182,7 @@ def test_the_longest_account_gives_a_name_that_cloud_native_pg_takes() -> None:
 @pytest.mark.parametrize(
     ("resources", "buffers"),
     [
-        ({"limits": {"memory": "2Gi"}}, 128),
+        ({"limits": {"memory": "2Gi"}}, 192),
         ({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, 512),
         ({"requests": {"memory": "100Mi"}}, 100),
     ],
