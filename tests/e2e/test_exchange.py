@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
@@ -289,31 +290,28 @@ def test_a_state_is_reached_and_left_without_a_restart(both: Floor) -> None:
 
 def test_who_is_told_to_end_in_its_first_moments_ends(both: Floor) -> None:
     """And not when its whole grace is over: a signal that nobody listens for yet is lost to a container's first
-    process."""
+    process. When that is, nobody tells: a pod is said to run a second after it does."""
+    beta = both.beta
 
-    def starting() -> Json | None:
-        return next((pod for pod in both.beta.pods("strategy") if has_started(pod)), None)
+    def uids() -> dict[str, str]:
+        found = [pod["metadata"] for pod in beta.pods("strategy")]
+        return {each["uid"]: each["name"] for each in found if "deletionTimestamp" not in each}
 
-    for _ in range(3):
-        for pod in both.beta.pods("strategy"):
-            both.beta.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-        pod = until(starting, "another starts", 30)
-        both.beta.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-        both.namespace.until(
-            lambda uid=pod["metadata"]["uid"]: (
-                uid not in {each["metadata"]["uid"] for each in both.beta.pods("strategy")}
-            ),
-            "it is gone",
-            15,
-        )
-    both.beta.trades(BACK)
+    def all_uids() -> set[str]:
+        return {pod["metadata"]["uid"] for pod in beta.pods("strategy")}
 
-
-def has_started(pod: Json) -> bool:
-    """A moment ago: it runs, is not ready, and nobody has told it to end."""
-    states = [each["state"] for each in pod["status"].get("containerStatuses") or []]
-    running = any("running" in each for each in states)
-    return running and not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    for tenths in range(1, 13):
+        before = set(uids())
+        for name in uids().values():
+            beta.kubectl("delete", "pod", name, "--wait=false")
+        until(lambda before=before: set(uids()) - before, "another", 30)
+        moment = time.monotonic() + tenths / 10
+        until(lambda moment=moment: time.monotonic() > moment, "its moment", 5)
+        told = set(uids())
+        for name in uids().values():
+            beta.kubectl("delete", "pod", name, "--wait=false")
+        both.namespace.until(lambda told=told: not told & all_uids(), f"{tenths / 10} s old, it ends", 15)
+    beta.trades(BACK)
 
 
 def test_a_changed_spec_waits_for_a_person_or_does_not(both: Floor) -> None:
