@@ -20,7 +20,7 @@ from tradingbot_operator.applying import Done, Foreign, carry_out
 from tradingbot_operator.bots import Bot, account_owner, in_words
 from tradingbot_operator.children import Children
 from tradingbot_operator.cluster import ApiError, Away, Busy, Cluster, Conflict, Missing
-from tradingbot_operator.deletion import Verdict, judge
+from tradingbot_operator.deletion import Verdict, ending, judge, stopping
 from tradingbot_operator.desired import Pinned
 from tradingbot_operator.diagnosis import Crashed, Problem, crashed, due, problems, restarts
 from tradingbot_operator.kinds import CONFIG_MAP, POD, SECRET, TRADING_BOT, Manifest, Owner
@@ -92,6 +92,8 @@ class Reconciler:
         now = self._now()
         verdict = self._verdict(bot, now)
         if verdict is not None and verdict.waits is None:
+            if not bot.abandoned and not await self._agents_are_gone(bot, now):
+                return Again(SETTLING)
             await self._let_go(bot, verdict, now)
             return None
         if verdict is None and not bot.has_finalizer:
@@ -172,6 +174,24 @@ class Reconciler:
             }
         }
         return self._changed(bot, await self._cluster.merge(TRADING_BOT, bot.namespace, bot.name, patch))
+
+    async def _agents_are_gone(self, bot: Bot, now: datetime) -> bool:
+        """Its servers are there until they are."""
+        left = ending(self._children.of(bot.owner), now)
+        if left.over or not bot.has_finalizer:
+            return True
+        if left.deletes:
+            # Told once: that they are not ready from now on is no news.
+            deletion = stopping(bot.deletion, now)
+            findings = Findings(
+                generation=bot.generation,
+                deletion=deletion,
+                wanted_state=bot.status.get("wantedState") or "",
+                revision=self._running(bot),
+            )
+            await self._report(bot, self._seen(bot, findings, now), now)
+            await carry_out(self._cluster, self._children, bot.namespace, Plan([], left.deletes))
+        return False
 
     async def _let_go(self, bot: Bot, verdict: Verdict, now: datetime) -> None:
         if not bot.has_finalizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 import pytest
@@ -60,6 +61,46 @@ def test_retain_leaves_positions_and_says_so(rig: OperatorRig) -> None:
     rig.delete(name)
     until_gone(rig, name)
     assert messages(rig, name, "PositionsLeft") == ["2 open positions left, as deletionPolicy Retain says"]
+
+
+def test_the_agents_end_what_they_do_while_their_servers_are_there(rig: OperatorRig) -> None:
+    """An exit whose stop is cancelled already needs the ledger for another moment."""
+    rig.secret("binance-keys", apiKey="key", secret="secret")
+    rig.apply(changed(LIVE, {"deletionPolicy": "Retain"}))
+    rig.start()
+    rig.until_ready("live")
+    rig.report("live", positions=1)
+    rig.until_condition("live", "Trading", "True")
+    servers = {"rabbitmq", "influxdb", "postgres"}
+    rig.kubelet.busy("execution")
+    rig.delete("live")
+    until(lambda: live_components(rig, AGENTS) == {"execution"}, "the other agents are gone")
+    assert rig.status("live")["deletion"]["phase"] == "Stopping"
+    assert rig.condition("live", "Progressing")["message"] == "waiting for its agents to end what they do"
+    assert live_components(rig, servers) == servers
+    assert not [each for each in rig.pods() if is_going(each) and component_of(each) in servers]
+    rig.kubelet.done("execution")
+    until_gone(rig, "live")
+
+    def ends() -> list[str]:
+        return [each.component for each in rig.kubelet.history() if each.what == "gone"]
+
+    ended = until(lambda: ends() if servers <= set(ends()) else None, "the servers are gone")
+    assert max(map(ended.index, AGENTS)) < min(map(ended.index, servers))
+    assert messages(rig, "live", "PositionsLeft") == ["1 open position left, as deletionPolicy Retain says"]
+    assert messages(rig, "live", "NotReady") == []
+
+
+def live_components(rig: OperatorRig, of: Iterable[str]) -> set[str]:
+    return {component_of(each) for each in rig.pods()} & set(of)
+
+
+def component_of(pod: Json) -> str:
+    return str(pod["metadata"]["labels"].get("app.kubernetes.io/component"))
+
+
+def is_going(pod: Json) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def test_flatten_sells_before_it_goes(rig: OperatorRig) -> None:

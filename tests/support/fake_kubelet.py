@@ -91,6 +91,7 @@ class FakeKubelet:
         self._troubles: dict[str, Trouble] = {}
         self._lives: dict[str, Life] = {}
         self._held: set[str] = set()
+        self._busy: set[str] = set()
         self._no_volumes = False
         self._pods: dict[str, Json] = {}
         """By uid, as the watch has them."""
@@ -114,6 +115,17 @@ class FakeKubelet:
     def release(self, component: str) -> None:
         async def done() -> None:
             self._held.discard(component)
+            await self._look_again(component)
+
+        self._thread.wait_for(done())
+
+    def busy(self, component: str) -> None:
+        """Its pods have something to end first when they are deleted, until ``done``."""
+        self._thread.do(lambda: self._busy.add(component))
+
+    def done(self, component: str) -> None:
+        async def done() -> None:
+            self._busy.discard(component)
             await self._look_again(component)
 
         self._thread.wait_for(done())
@@ -320,7 +332,8 @@ class FakeKubelet:
         """Make it what it should be."""
         meta = pod["metadata"]
         if meta.get("deletionTimestamp") is not None:
-            await self._end(pod)
+            if _component(pod) not in self._busy:
+                await self._end(pod)
             return
         if self._no_volumes and any("persistentVolumeClaim" in each for each in pod["spec"].get("volumes") or []):
             # The scheduler says why it places it nowhere.

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from tradingbot_operator.deletion import BLOCK_LIMIT, FLATTEN_LIMIT, Verdict, judge
+from tradingbot_operator.deletion import (
+    BLOCK_LIMIT,
+    FLATTEN_LIMIT,
+    LOST_LIMIT,
+    STOPPING,
+    Verdict,
+    ending,
+    judge,
+    stopping,
+)
+from tradingbot_operator.kinds import Manifest, Ref
+from tradingbot_operator.plan import Delete
 from tradingbot_operator.status import Deletion
 
 ASKED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,3 +91,61 @@ def test_a_policy_changed_meanwhile_counts() -> None:
     assert verdict("Retain", before=blocked).waits is None
     flattening = verdict("Flatten").waits
     assert verdict("Block", ASKED + SECOND, flattening).waits.phase == "Blocked"  # type: ignore[union-attr]
+
+
+def child(component: str, *, deleted: datetime | None = None, owned: bool = True) -> Manifest:
+    meta: Manifest = {"uid": f"uid-of-{component}", "labels": {"app.kubernetes.io/component": component}}
+    if deleted is not None:
+        meta["deletionTimestamp"] = deleted.isoformat().replace("+00:00", "Z")
+    if owned:
+        meta["ownerReferences"] = [{"kind": "ReplicaSet"}]
+    return {"metadata": meta}
+
+
+def test_agents_go_before_their_servers_do() -> None:
+    risk, execution = Ref("StatefulSet", "live-risk"), Ref("Deployment", "live-execution")
+    pod, database = Ref("Pod", "live-risk-0"), Ref("StatefulSet", "live-rabbitmq")
+    there = {
+        risk: child("risk"),
+        execution: child("execution"),
+        pod: child("risk"),
+        database: child("rabbitmq"),
+        Ref("Pod", "live-rabbitmq-0"): child("rabbitmq"),
+        Ref("Service", "live-risk"): child("risk"),
+        Ref("Pod", "live-check-1"): child("reality-check"),
+        Ref("Pod", "by-hand"): child("risk", owned=False),
+    }
+    first = ending(there, ASKED)
+    assert first.deletes == [
+        Delete(ref=execution, uid="uid-of-execution"),
+        Delete(ref=risk, uid="uid-of-risk"),
+    ]
+    assert (first.pods, first.over) == ([pod], False)
+    del there[execution]
+    later = ending({**there, risk: child("risk", deleted=ASKED), pod: child("risk", deleted=ASKED)}, ASKED)
+    assert (later.deletes, later.pods, later.over) == ([], [pod], False)
+    del there[risk], there[pod]
+    assert ending(there, ASKED).over
+
+
+def test_a_pod_of_a_lost_node_is_not_waited_for() -> None:
+    there = {Ref("Pod", "live-risk-0"): child("risk", deleted=ASKED)}
+    assert not ending(there, ASKED + LOST_LIMIT).over
+    assert ending(there, ASKED + LOST_LIMIT + SECOND).over
+
+
+def test_what_was_waited_for_before_is_not_forgotten_while_the_agents_end() -> None:
+    first = stopping(None, ASKED)
+    assert (first.phase, first.since, first.deadline) == (STOPPING, ASKED, None)
+    assert stopping(first, ASKED + SECOND) == first
+    blocked = verdict("Block").waits
+    late = ASKED + BLOCK_LIMIT + SECOND
+    assert verdict("Block", late, stopping(blocked, late)).waits is None, "it goes on"
+    assert stopping(verdict("Flatten").waits, late).since == late
+
+
+def test_what_an_agent_has_bought_at_its_end_is_asked_about() -> None:
+    """It is back then, and trades on."""
+    found = verdict("Block", ASKED + SECOND, stopping(None, ASKED), positions=1, live_orders=0)
+    assert found.waits is not None
+    assert (found.waits.phase, found.waits.since) == ("Blocked", ASKED + SECOND)
