@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.connections import TABLES, Edge, connections, edges
+from support.connections import TABLES, Edge, arrivals, connections, edges
 from support.kubernetes import Cluster, Json, until
 from support.network_policies import Network
 from support.on_a_node import AGENTS, CHART, MONEY, ON_A_NODE, OWN, RELEASE, Figures, Namespace, is_ready
@@ -233,8 +233,9 @@ def test_every_connection_is_one_that_the_policies_allow(both: Floor, figures: F
         """``tables``: of a pod's kernel, by the pod's name."""
         pods = namespace.items("v1/pods")
         labels.update({pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in pods})
-        found = {each for name, table in tables.items() for each in connections(name, table)}
-        seen.update(edges(found, pods, namespace.items("v1/services")))
+        opened = {each for name, table in tables.items() for each in connections(name, table)}
+        arrived = {each for name, table in tables.items() for each in arrivals(name, table)}
+        seen.update(edges(opened, pods, namespace.items("v1/services"), arrived))
 
     def missing() -> dict[str, set[str]]:
         """Users not seen yet, by server."""
@@ -247,11 +248,13 @@ def test_every_connection_is_one_that_the_policies_allow(both: Floor, figures: F
         look({name: namespace.kubectl("exec", name, "--", "cat", *TABLES, check=False) for name in names})
         return not missing()
 
-    # It is over too soon to be looked at from outside.
+    # It is over too soon to be looked at from outside. What it has closed first, its own kernel tells, and the
+    # servers' what they have.
     watched = both.beta.check_watched("watched", TABLES)
     [pod] = namespace.items("v1/pods", "job-name=watched")
     look({pod["metadata"]["name"]: watched})
-    assert all("reality-check" in of(server) for server in USERS)
+    looked()
+    assert {server for server in USERS if "reality-check" in of(server)} == set(USERS)
     namespace.until(looked, lambda: f"each server used by all who use it: missing {missing()}", 200)
     network = Network(namespace.items("networking.k8s.io/v1/networkpolicies"))
     refused = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,20 +33,46 @@ class Edge:
     port: int
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """A connection that another has opened to ``target``, a pod's name. Whoever closes one first is the one whose
+    kernel remembers it for a minute."""
+
+    address: str
+    """Whose."""
+    target: str
+    port: int
+
+
 def connections(pod: str, tables: str) -> set[Connection]:
     """Those that ``pod`` has opened, by its ``TABLES``, one after the other, or more often."""
+    return {
+        Connection(pod, address, port) for (_, own, address, port), heard in _sockets(tables).items() if not heard
+    }
+
+
+def arrivals(pod: str, tables: str) -> set[Arrival]:
+    """Those that others have opened to it."""
+    return {Arrival(address, pod, own) for (_, own, address, _), heard in _sockets(tables).items() if heard}
+
+
+def _sockets(tables: str) -> dict[tuple[str, int, str, int], bool]:
+    """Of others than itself: own address and port, the other's; whether it came by a port that is listened at."""
     rows = [line.split() for line in tables.splitlines() if ":" in line.partition(" ")[2]]
     sockets = [(_address(row[1]), _address(row[2]), row[3]) for row in rows if len(row) > 3 and ":" in row[1]]
     listening = {port for (_, port), _, state in sockets if state == _LISTENING}
     return {
-        Connection(pod, address, port)
-        for (_, own), (address, port), state in sockets
-        if state in _ESTABLISHED_OR_OVER and own not in listening and not ipaddress.ip_address(address).is_loopback
+        (*own, *other): own[1] in listening
+        for own, other, state in sockets
+        if state in _ESTABLISHED_OR_OVER and not ipaddress.ip_address(other[0]).is_loopback
     }
 
 
-def edges(found: set[Connection], pods: list[Json], services: list[Json]) -> set[Edge]:
-    """``services``: their addresses stand for the pods that they select."""
+def edges(
+    found: set[Connection], pods: list[Json], services: list[Json], arrived: Iterable[Arrival] = ()
+) -> set[Edge]:
+    """``services``: their addresses stand for the pods that they select. Of what has ``arrived``, what comes from one
+    of ``pods``."""
     by_address: dict[str, tuple[str, dict[int, int]]] = {
         pod["status"]["podIP"]: (pod["metadata"]["name"], {}) for pod in pods if pod["status"].get("podIP")
     }
@@ -57,7 +84,9 @@ def edges(found: set[Connection], pods: list[Json], services: list[Json]) -> set
         if behind and service["spec"].get("clusterIP", "None") != "None":
             ports = {each["port"]: _target(each, behind[0]) for each in service["spec"]["ports"]}
             by_address[service["spec"]["clusterIP"]] = (behind[0]["metadata"]["name"], ports)
-    result = set()
+    result = {
+        Edge(by_address[each.address][0], each.target, each.port) for each in arrived if each.address in by_address
+    }
     for each in found:
         target, ports = by_address.get(each.address, (None, {}))
         result.add(Edge(each.source, target, ports.get(each.port, each.port)))

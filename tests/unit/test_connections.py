@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.connections import Connection, Edge, connections, edges
+from support.connections import Arrival, Connection, Edge, arrivals, connections, edges
 
 TABLES = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -22,6 +22,16 @@ def test_what_a_pod_has_opened_and_not_what_others_have() -> None:
         Connection("agent", "8.8.8.8", 443),
         Connection("agent", "10.244.0.7", 5432),
     }
+
+
+def test_what_others_have_opened_to_it() -> None:
+    assert arrivals("agent", TABLES) == {Arrival("10.244.0.1", "agent", 8080)}
+
+
+def test_what_arrived_is_the_pod_s_that_has_the_address() -> None:
+    pods = [{"metadata": {"name": "check"}, "spec": {"containers": []}, "status": {"podIP": "10.244.0.7"}}]
+    arrived = [Arrival("10.244.0.7", "rabbit", 5672), Arrival("10.244.0.1", "rabbit", 5672)]
+    assert edges(set(), pods, [], arrived) == {Edge("check", "rabbit", 5672)}, "the other is the node"
 
 
 def test_a_service_stands_for_its_pod_and_its_port_for_the_pod_s() -> None:
